@@ -1,0 +1,28 @@
+"""Quiet, repeatable tests. What is set here must be set before TensorFlow is imported."""
+
+from __future__ import annotations
+
+import os
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")
+# One thread a worker: pytest-xdist's workers share the cores, and small tests gain nothing from more.
+for pool in ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS", "OMP_NUM_THREADS"):
+    os.environ.setdefault(pool, "1")
+
+import random
+import sys
+
+import numpy as np
+import pytest
+
+
+@pytest.fixture(autouse=True)
+def seeded():
+    """The same random numbers in every test, whichever ran before it. Imports no Keras that the test did not."""
+    random.seed(0)
+    np.random.seed(0)
+    if "tensorflow" in sys.modules:
+        from resnet_backbones.keras_api import keras
+
+        keras.utils.set_random_seed(0)
