@@ -1,0 +1,102 @@
+"""Residual backbones for Keras that train quantized, whole detectors included, and export to int8.
+
+Names are loaded when first used (PEP 562): ``import resnet_backbones`` and ``list_backbones()`` import no TensorFlow.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+# name -> module it lives in
+_NAMES = {
+    "Backbone": "backbone",
+    "BackboneInfo": "registry",
+    "ExportReport": "export",
+    "FeatureInfo": "features",
+    "Preprocessing": "spec",
+    "QuantizationSchedule": "quantization",
+    "ResNetSpec": "spec",
+    "ResidualBlock": "layers",
+    "backbone_info": "registry",
+    "calibrate": "quantization",
+    "create_backbone": "factory",
+    "export_model": "export",
+    "from_model": "backbone",
+    "list_backbones": "registry",
+    "load_model": "saving",
+    "quantize_aware": "quantization",
+    "quantize_post_training": "quantization",
+    "register_backbone": "registry",
+    "register_block": "block_registry",
+    "register_quantization_rule": "quantization",
+    "register_scheme": "quantization",
+}
+_MODULES = ("adapters", "export", "quantization", "runtime", "weights")
+
+__all__ = [
+    "Backbone",
+    "BackboneInfo",
+    "ExportReport",
+    "FeatureInfo",
+    "Preprocessing",
+    "QuantizationSchedule",
+    "ResNetSpec",
+    "ResidualBlock",
+    "__version__",
+    "adapters",
+    "backbone_info",
+    "calibrate",
+    "create_backbone",
+    "export",
+    "export_model",
+    "from_model",
+    "list_backbones",
+    "load_model",
+    "quantization",
+    "quantize_aware",
+    "quantize_post_training",
+    "register_backbone",
+    "register_block",
+    "register_quantization_rule",
+    "register_scheme",
+    "runtime",
+    "weights",
+]
+
+if TYPE_CHECKING:
+    from resnet_backbones import adapters, export, quantization, runtime, weights
+    from resnet_backbones.backbone import Backbone, from_model
+    from resnet_backbones.block_registry import register_block
+    from resnet_backbones.export import ExportReport, export_model
+    from resnet_backbones.factory import create_backbone
+    from resnet_backbones.features import FeatureInfo
+    from resnet_backbones.layers import ResidualBlock
+    from resnet_backbones.quantization import (
+        QuantizationSchedule,
+        calibrate,
+        quantize_aware,
+        quantize_post_training,
+        register_quantization_rule,
+        register_scheme,
+    )
+    from resnet_backbones.registry import BackboneInfo, backbone_info, list_backbones, register_backbone
+    from resnet_backbones.saving import load_model
+    from resnet_backbones.spec import Preprocessing, ResNetSpec
+
+
+def __getattr__(name: str) -> Any:
+    if name in _NAMES:
+        value = getattr(importlib.import_module(f"{__name__}.{_NAMES[name]}"), name)
+    elif name in _MODULES:
+        value = importlib.import_module(f"{__name__}.{name}")
+    else:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    globals()[name] = value  # next time without this function
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,0 +1,30 @@
+"""The library's own errors. Each says what was wrong, what is allowed and what to do."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class UnknownNameError(ValueError):
+    """A backbone, block, level or activation was asked for by a name nobody registered."""
+
+
+class DuplicateNameError(ValueError):
+    """A name is already taken; the message says by whom."""
+
+
+class WeightsMismatchError(ValueError):
+    """Weights do not fit the backbone; the message lists what is missing, unexpected or of another shape."""
+
+
+def nearest(name: str, known: Iterable[str], count: int = 3) -> list[str]:
+    """The names in ``known`` that look most like ``name``, best first."""
+    by_lower = {candidate.lower(): candidate for candidate in known}
+    return [by_lower[match] for match in difflib.get_close_matches(name.lower(), by_lower, n=count, cutoff=0.5)]
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """``" Did you mean 'a' or 'b'?"``, or an empty string when nothing looks like ``name``."""
+    matches = nearest(name, known)
+    return f" Did you mean {' or '.join(repr(match) for match in matches)}?" if matches else ""
