@@ -1,0 +1,54 @@
+"""What a task's outputs mean.
+
+Quantization, export and runtime know no task. An adapter registers a :class:`TaskDescriptor` for the task
+class it builds; they look the descriptor up by class (a quantized model's class is a subclass of the task's,
+so the lookup follows the method resolution order).
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+# Classes of these packages are described by these adapters, imported when such a model is first met.
+_ADAPTERS = {
+    "keras_cv": "resnet_backbones.adapters.keras_cv",
+}
+
+
+@dataclass(frozen=True)
+class TaskDescriptor:
+    """Describes a task class to quantization, export and runtime.
+
+    Args:
+        name: the task, e.g. ``"retinanet"``; the runtime picks its decoder by it.
+        metadata: function of a model returning JSON-able facts the runtime needs to decode its outputs
+            (number of classes, anchors, box format, thresholds).
+        keep_float: patterns (``fnmatch``) of layer names that quantization leaves in float, e.g. a
+            distribution-focal box decoding.
+    """
+
+    name: str
+    metadata: Callable[[Any], dict[str, Any]]
+    keep_float: tuple[str, ...] = ()
+
+
+_TASKS: dict[type, TaskDescriptor] = {}
+
+
+def register_task(model_class: type, descriptor: TaskDescriptor) -> None:
+    """Registers ``descriptor`` for ``model_class`` and its subclasses; a second call replaces the first."""
+    _TASKS[model_class] = descriptor
+
+
+def task_of(model: Any) -> TaskDescriptor | None:
+    """The descriptor of ``model``'s class or nearest base class; ``None`` when it is no known task."""
+    for cls in type(model).__mro__:
+        adapter = _ADAPTERS.get(cls.__module__.split(".")[0])
+        if cls not in _TASKS and adapter is not None:
+            importlib.import_module(adapter)
+        if cls in _TASKS:
+            return _TASKS[cls]
+    return None
