@@ -1,0 +1,113 @@
+"""A ``.tflite`` file as a function of arrays: LiteRT's interpreter, quantization hidden."""
+
+from __future__ import annotations
+
+import os
+import threading
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+
+class LiteRTProgram:
+    """One ``.tflite`` with one input, ready to run; safe to share between threads (calls take turns).
+
+    Args:
+        path: the file.
+        num_threads: threads of the interpreter; ``None`` leaves the choice to LiteRT.
+
+    Raises:
+        ImportError: LiteRT is not installed.
+        ValueError: no whole ``.tflite``, or a model of several inputs.
+    """
+
+    def __init__(self, path: str | os.PathLike, num_threads: int | None = None):
+        try:
+            from ai_edge_litert.interpreter import Interpreter
+        except ImportError as error:
+            raise ImportError(
+                'The runtime needs LiteRT (ai-edge-litert): pip install "resnet-backbones[runtime]".'
+            ) from error
+        try:
+            self._interpreter = Interpreter(model_path=str(Path(path)), num_threads=num_threads)
+            self._interpreter.allocate_tensors()
+        except (ValueError, RuntimeError) as error:
+            raise ValueError(
+                f"LiteRT cannot load {path}: {error}. The file is cut short, damaged, no .tflite, or uses "
+                "operators LiteRT lacks. Copy or export it again."
+            ) from error
+        self._lock = threading.Lock()
+        inputs = self._interpreter.get_input_details()
+        if len(inputs) != 1:
+            names = [detail["name"] for detail in inputs]
+            raise ValueError(f"{path} takes {len(inputs)} inputs {names}; the runtime runs models of one input.")
+        self._input = inputs[0]
+        if -1 in self._input.get("shape_signature", [])[1:]:
+            raise ValueError(
+                f"{path} takes an input of open size {list(self._input['shape_signature'])}; the runtime needs a fixed "
+                "one. Export a model built with a static input_shape."
+            )
+        self._outputs = self._named_outputs()
+
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        """The input's shape, batch first."""
+        return tuple(int(size) for size in self._input["shape"])
+
+    @property
+    def output_shapes(self) -> dict[str, tuple[int, ...]]:
+        """Shapes by output name, batch first."""
+        return {name: tuple(int(size) for size in detail["shape"]) for name, detail in self._outputs.items()}
+
+    def __call__(self, batch: np.ndarray) -> dict[str, np.ndarray]:
+        """Runs one batch of the file's own batch size.
+
+        Args:
+            batch: float32 of :attr:`input_shape`, in the graph's own units (before quantization).
+
+        Returns:
+            Outputs by name, dequantized to float32.
+        """
+        with self._lock:
+            self._interpreter.set_tensor(self._input["index"], quantize(batch, self._input))
+            self._interpreter.invoke()
+            return {
+                name: dequantize(self._interpreter.get_tensor(detail["index"]), detail)
+                for name, detail in self._outputs.items()
+            }
+
+    def _named_outputs(self) -> dict[str, dict[str, Any]]:
+        """Outputs by the names of the signature, where the file has one; else by tensor name."""
+        details = {detail["index"]: detail for detail in self._interpreter.get_output_details()}
+        signatures = self._interpreter.get_signature_list()
+        if not signatures:
+            return {detail["name"]: detail for detail in details.values()}
+        name = "serving_default" if "serving_default" in signatures else next(iter(signatures))
+        runner = self._interpreter.get_signature_runner(name)
+        return {output: details[detail["index"]] for output, detail in runner.get_output_details().items()}
+
+
+def quantize(values: np.ndarray, detail: dict[str, Any]) -> np.ndarray:
+    """Floats to a tensor's own type by its scale and zero point.
+
+    Halves round up, as fake-quantization in training does (LiteRT's QUANTIZE rounds them away from zero: the same
+    for values above zero).
+    """
+    dtype = np.dtype(detail["dtype"])
+    if dtype.kind not in "iu":
+        return np.ascontiguousarray(values, dtype)
+    scale, zero_point = detail["quantization"]
+    limits = np.iinfo(dtype)
+    steps = np.floor(values / np.float32(scale or 1.0) + np.float32(0.5)) + zero_point
+    return np.clip(steps, limits.min, limits.max).astype(dtype)
+
+
+def dequantize(values: np.ndarray, detail: dict[str, Any]) -> np.ndarray:
+    """A tensor's values as float32; integers that carry no scale (class numbers, say) stay as they are."""
+    scale, zero_point = detail["quantization"]
+    if values.dtype.kind == "f":
+        return values.astype(np.float32)
+    if not scale:
+        return values
+    return (values.astype(np.float32) - np.float32(zero_point)) * np.float32(scale)
