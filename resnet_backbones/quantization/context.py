@@ -1,0 +1,74 @@
+"""What a quantized layer should do right now, and which call of a shared layer this is.
+
+The state is per thread and only read while Python runs a model's ``call``: eagerly, or while a ``tf.function``
+is traced. A traced function keeps the mode it was traced in.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+QUANTIZE = "quantize"  # fake-quantize; in training mode also observe ranges
+FLOAT = "float"  # as if never quantized
+CALIBRATE = "calibrate"  # run in float, widen every range to what is seen
+EXPORT = "export"  # fake-quantize with ranges as constants, in the form converters recognise
+
+
+class _State(threading.local):
+    def __init__(self) -> None:
+        self.mode = QUANTIZE
+        self.calls: dict[int, int] | None = None  # id(layer) -> calls seen in this pass
+        self.results: dict[tuple[int, int], tuple[Any, Any]] = {}  # (id(quantizer), id(tensor)) -> (tensor, quantized)
+
+
+_state = _State()
+
+
+def mode() -> str:
+    """The running mode: one of the constants above."""
+    return _state.mode
+
+
+@contextlib.contextmanager
+def use_mode(new_mode: str) -> Iterator[None]:
+    """Within it, quantized layers of this thread work in another mode."""
+    previous, _state.mode = _state.mode, new_mode
+    try:
+        yield
+    finally:
+        _state.mode = previous
+
+
+@contextlib.contextmanager
+def one_pass() -> Iterator[None]:
+    """One forward pass of the outermost quantized model: calls of shared layers are numbered from zero."""
+    if _state.calls is not None:  # a quantized model inside a quantized model: the outer one counts
+        yield
+        return
+    _state.calls, _state.results = {}, {}
+    try:
+        yield
+    finally:
+        _state.calls, _state.results = None, {}
+
+
+def call_index(layer: Any, call_sites: int) -> int:
+    """Which of its ``call_sites`` calls this is for ``layer`` in the running pass (0 outside of one)."""
+    if call_sites == 1 or _state.calls is None:
+        return 0
+    index = _state.calls.get(id(layer), 0)
+    _state.calls[id(layer)] = index + 1
+    return index % call_sites
+
+
+def quantized_once(quantizer: Any, tensor: Any) -> Any:
+    """``quantizer(tensor)``, computed once a pass for a tensor that several layers read."""
+    if _state.calls is None:
+        return quantizer(tensor)
+    key = id(quantizer), id(tensor)
+    if key not in _state.results:
+        _state.results[key] = tensor, quantizer(tensor)  # keeping the tensor keeps its id from being reused
+    return _state.results[key][1]

@@ -1,0 +1,91 @@
+"""Quantization schemes: what is quantized, and how. Data only; placement and export read it."""
+
+from __future__ import annotations
+
+import difflib
+from dataclasses import asdict, dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Scheme:
+    """How a model is quantized.
+
+    Args:
+        name: the name users type, e.g. ``"edge_int8"``.
+        kernel_bits: bits of convolution and dense kernels; always symmetric with a narrow range
+            ([-127, 127] for 8 bits), so that zero is exact and folding batch norm only rescales.
+        activation_bits: bits of activations, one range a tensor.
+        symmetric_activations: whether activation ranges are symmetric about zero (zero point 0).
+        ema_decay: decay of the moving average of activation ranges while training observes them.
+        target: what the placement rules follow; ``"litert"`` puts ranges where LiteRT's int8 kernels need them.
+
+    Source: the int8 specification of LiteRT, https://ai.google.dev/edge/litert/models/quantization_spec
+    """
+
+    name: str
+    kernel_bits: int = 8
+    activation_bits: int = 8
+    symmetric_activations: bool = False
+    ema_decay: float = 0.999
+    target: str = "litert"
+
+    def __post_init__(self) -> None:
+        if not 2 <= self.kernel_bits <= 8:
+            raise ValueError(f"Scheme {self.name!r}: kernel_bits must be 2 to 8, got {self.kernel_bits}.")
+        if not 2 <= self.activation_bits <= 16:
+            raise ValueError(f"Scheme {self.name!r}: activation_bits must be 2 to 16, got {self.activation_bits}.")
+        if not 0.0 <= self.ema_decay < 1.0:
+            raise ValueError(f"Scheme {self.name!r}: ema_decay must be in [0, 1), got {self.ema_decay}.")
+        if self.target != "litert":
+            raise ValueError(f"Scheme {self.name!r}: target must be 'litert', got {self.target!r}.")
+
+    def to_dict(self) -> dict[str, Any]:
+        """The scheme as plain values, as saved models carry it."""
+        return asdict(self)
+
+
+_SCHEMES: dict[str, Scheme] = {}
+
+
+def register_scheme(scheme: Scheme, *, overwrite: bool = False) -> Scheme:
+    """Makes a scheme known by its name.
+
+    Args:
+        scheme: the scheme.
+        overwrite: replace a scheme of the same name.
+
+    Returns:
+        The scheme.
+
+    Raises:
+        ValueError: the name is taken and ``overwrite`` is false.
+
+    Example:
+        >>> register_scheme(Scheme("edge_int8_w4", kernel_bits=4))
+    """
+    if scheme.name in _SCHEMES and not overwrite:
+        raise ValueError(f"A scheme called {scheme.name!r} is already registered; pass overwrite=True to replace it.")
+    _SCHEMES[scheme.name] = scheme
+    return scheme
+
+
+def get_scheme(scheme: str | Scheme) -> Scheme:
+    """The scheme of that name (a Scheme is returned as it is).
+
+    Raises:
+        KeyError: no scheme has that name; the message lists the nearest and all of them.
+    """
+    if isinstance(scheme, Scheme):
+        return scheme
+    if scheme not in _SCHEMES:
+        near = difflib.get_close_matches(str(scheme), _SCHEMES, n=3, cutoff=0.4)
+        hint = f" Did you mean {' or '.join(map(repr, near))}?" if near else ""
+        raise KeyError(
+            f"No quantization scheme is called {scheme!r}.{hint} Known: {', '.join(sorted(_SCHEMES))}. "
+            "Add your own with register_scheme(Scheme(...))."
+        )
+    return _SCHEMES[scheme]
+
+
+register_scheme(Scheme("edge_int8"))

@@ -1,0 +1,64 @@
+"""Loads whatever was saved with this library: any task, float or quantized, in any process."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+import zipfile
+from pathlib import Path
+from typing import Any
+
+# What a saved file mentions -> the module that makes its classes known, and the extra that brings it.
+_PROVIDERS = {
+    "keras_cv": ("resnet_backbones.adapters.keras_cv", "keras-cv"),
+    "QuantizedModel": ("resnet_backbones.quantization", "quantization"),
+}
+
+
+def load_model(path: str | os.PathLike[str], **kwargs: Any) -> Any:
+    """Loads a model saved with ``model.save("x.keras")``: a backbone, a task, float or quantized.
+
+    Unlike ``keras.models.load_model`` it knows this library's classes, KerasCV's, and quantized models, with nothing
+    else imported. KerasCV's detectors come back uncompiled (their ``compile`` cannot be replayed): compile them again
+    to go on training; ranges and the state of the quantization schedule are there.
+
+    Args:
+        path: a ``.keras`` file.
+        **kwargs: handed to ``keras.models.load_model``, e.g. ``compile=False``.
+
+    Returns:
+        The model.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it is not a whole ``.keras`` file.
+        ImportError: the model needs an optional package; the message names the extra.
+
+    Example:
+        >>> detector.save("detector.keras")
+        >>> detector = load_model("detector.keras")
+    """
+    from resnet_backbones.keras_api import keras
+
+    path = Path(path)
+    if not path.exists():
+        raise FileNotFoundError(f"There is no file {path.absolute()}.")
+    try:
+        with zipfile.ZipFile(path) as archive:
+            config = archive.read("config.json").decode()
+        json.loads(config)
+    except (zipfile.BadZipFile, KeyError, ValueError) as error:
+        raise ValueError(
+            f"{path} is not a whole .keras file ({error}). Save models with model.save('name.keras'); a file cut short "
+            "by a full disk or an interrupted copy must be saved or copied again."
+        ) from error
+    importlib.import_module("resnet_backbones.backbone")
+    importlib.import_module("resnet_backbones.layers")
+    for mention, (module, extra) in _PROVIDERS.items():
+        if mention in config:
+            try:
+                importlib.import_module(module)
+            except ImportError as error:
+                raise ImportError(f"{path} needs: pip install 'resnet-backbones[{extra}]' ({error})") from error
+    return keras.models.load_model(path, **kwargs)
