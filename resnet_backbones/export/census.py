@@ -1,0 +1,110 @@
+"""What is in a LiteRT file: operators by type, multiply-accumulates, and what is not int8."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from tensorflow.lite.python import schema_py_generated as schema
+
+from resnet_backbones.export.litert import read_model
+
+_OPERATORS = {code: name for name, code in vars(schema.BuiltinOperator).items() if isinstance(code, int)}
+_TYPES = {code: name.lower() for name, code in vars(schema.TensorType).items() if isinstance(code, int)}
+
+
+@dataclass(frozen=True)
+class Operator:
+    """One operator of the file: its kind, the type it computes in, its output tensor's name and its MACs."""
+
+    kind: str
+    dtype: str
+    output: str
+    macs: int
+    inputs: tuple[str, ...] = ()
+
+
+@dataclass
+class Census:
+    """Counts over a file.
+
+    Attributes:
+        operators: every operator, in order.
+    """
+
+    operators: list[Operator] = field(default_factory=list)
+
+    def counts(self) -> dict[tuple[str, str], int]:
+        """(kind, type) -> how many."""
+        return dict(Counter((op.kind, op.dtype) for op in self.operators))
+
+    @property
+    def macs(self) -> int:
+        """Multiply-accumulates of one image in convolutions and matrix multiplications."""
+        return sum(op.macs for op in self.operators)
+
+    @property
+    def int8_share(self) -> float:
+        """Share of the multiply-accumulates that is computed in int8, 0 to 1."""
+        return sum(op.macs for op in self.operators if op.dtype == "int8") / self.macs if self.macs else 0.0
+
+    def not_int8(self) -> list[Operator]:
+        """Operators that compute in anything but int8 (those on shapes, in int32, aside)."""
+        return [op for op in self.operators if op.dtype not in ("int8", "int32")]
+
+
+def take_census(data: bytes) -> Census:
+    """Counts what is in a LiteRT file.
+
+    Args:
+        data: the file's bytes.
+
+    Returns:
+        The census of its main subgraph.
+    """
+    model = read_model(data)
+    graph = model.subgraphs[0]
+    census = Census()
+    for operator in graph.operators:
+        code = model.operatorCodes[operator.opcodeIndex]
+        kind = _OPERATORS.get(max(code.builtinCode, code.deprecatedBuiltinCode), "CUSTOM")
+        inputs = [graph.tensors[i] for i in operator.inputs if i >= 0]
+        output = graph.tensors[operator.outputs[0]]
+        census.operators.append(
+            Operator(
+                kind,
+                _compute_type(kind, inputs, output),
+                output.name.decode(),
+                _macs(kind, inputs, output),
+                tuple(tensor.name.decode() for tensor in inputs),
+            )
+        )
+    return census
+
+
+def _compute_type(kind: str, inputs: list[Any], output: Any) -> str:
+    """The type an operator computes in: its data's, so that int8 weights beside float data count as float."""
+    if kind == "DEQUANTIZE":  # of weights stored in a smaller type, or of data on its way out of int8
+        return _TYPES[output.type]
+    if kind == "QUANTIZE":
+        return _TYPES[inputs[0].type]
+    return _TYPES[output.type]
+
+
+def _macs(kind: str, inputs: list[Any], output: Any) -> int:
+    if kind == "TRANSPOSE_CONV":
+        _, kernel, data = inputs[:3]
+        return int(np.prod(data.shape) * np.prod(kernel.shape[:3]))
+    if kind not in ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED", "BATCH_MATMUL"):
+        return 0
+    kernel = inputs[1].shape
+    # Products summed into one output value: all of a filter but its output axis (first, but for depthwise).
+    if kind == "DEPTHWISE_CONV_2D":
+        per_value = kernel[1] * kernel[2]
+    elif kind == "BATCH_MATMUL":
+        per_value = inputs[0].shape[-1]
+    else:
+        per_value = np.prod(kernel[1:])
+    return int(np.prod(output.shape) * per_value)
