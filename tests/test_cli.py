@@ -1,0 +1,114 @@
+"""The command line: what it prints, what it exits with, what it imports."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import pytest
+from typer.testing import CliRunner
+
+import resnet_backbones as rb
+from resnet_backbones import cli
+
+
+@pytest.fixture
+def run():
+    """Runs the command in this process: `run("list", "--json")` -> result with exit_code, stdout, stderr."""
+    return lambda *arguments: CliRunner().invoke(cli.app, list(arguments))
+
+
+def test_list_prints_every_backbone(run):
+    result = run("list")
+    assert result.exit_code == 0
+    for name in rb.list_backbones():
+        assert name in result.stdout
+
+
+def test_list_keeps_what_matches_the_pattern(run):
+    found = json.loads(run("list", "resnet18*", "--json").stdout)
+    assert [one["name"] for one in found] == ["resnet18", "resnet18d"]
+
+
+def test_list_says_so_and_exits_with_1_when_nothing_matches(run):
+    result = run("list", "vgg*")
+    assert result.exit_code == 1
+    assert "no backbone matches 'vgg*'" in result.stderr
+    assert result.stdout == ""
+
+
+def test_info_shows_levels_and_the_call_that_builds_it(run):
+    result = run("info", "resnet50")
+    assert result.exit_code == 0
+    for text in ("P3", "512", "bottleneck", "create_backbone('resnet50'"):
+        assert text in result.stdout
+
+
+def test_info_as_json_holds_the_spec_and_the_levels(run):
+    found = json.loads(run("info", "resnet50d", "--json").stdout)
+    assert found["levels"]["P3"] == {"channels": 512, "stride": 8}
+    assert rb.ResNetSpec.from_dict(found["spec"]) == rb.backbone_info("resnet50d").spec
+
+
+def test_info_names_the_nearest_backbone_and_exits_with_1(run):
+    result = run("info", "resnet5O")
+    assert result.exit_code == 1
+    assert "resnet50" in result.stderr
+    assert result.stdout == ""
+
+
+def test_doctor_reports_packages_and_finds_nothing_wrong_here(run):
+    result = run("doctor", "--json")
+    report = json.loads(result.stdout)
+    assert result.exit_code == 0, report["problems"]
+    versions = {one["package"]: one["version"] for one in report["packages"]}
+    assert versions["tensorflow"]
+    assert report["backbones"] == len(rb.list_backbones())
+
+
+def test_doctor_runs_a_backbone_when_asked(run):
+    result = run("doctor", "--run")
+    assert result.exit_code == 0
+    assert "resnet10t ran on" in result.stdout
+
+
+def test_doctor_says_which_install_brings_what_is_missing(run, monkeypatch):
+    gone = {"tensorflow", "ai-edge-litert"}
+    installed = cli._installed
+    monkeypatch.setattr(cli, "_installed", lambda package: None if package in gone else installed(package))
+    result = run("doctor")
+    assert result.exit_code == 1  # tensorflow is needed, ai-edge-litert is not
+    assert 'pip install "resnet-backbones[runtime]"' in result.stdout
+    assert "tensorflow is missing: pip install resnet-backbones" in result.stdout
+
+
+def test_doctor_tells_which_keras_runs(run, monkeypatch):
+    monkeypatch.setenv("TF_USE_LEGACY_KERAS", "1")
+    assert json.loads(run("doctor", "--json").stdout)["keras"].startswith("tf_keras")
+    monkeypatch.delenv("TF_USE_LEGACY_KERAS")
+    assert json.loads(run("doctor", "--json").stdout)["keras"] == "Keras 3"
+
+
+def test_help_teaches_with_an_example(run):
+    assert "resnet-backbones list" in run("list", "--help").stdout
+    assert "resnet-backbones info" in run("info", "--help").stdout
+
+
+def test_a_wrong_option_exits_with_2(run):
+    assert run("list", "--jsn").exit_code == 2
+
+
+def test_version_is_the_packages(run):
+    assert run("--version").stdout == f"resnet-backbones {rb.__version__}\n"
+
+
+def test_listing_on_the_command_line_imports_no_keras():
+    script = (
+        "import sys; from typer.testing import CliRunner; from resnet_backbones import cli\n"
+        "for line in (['list'], ['info', 'resnet18'], ['doctor']):\n"
+        "    assert CliRunner().invoke(cli.app, line).exit_code == 0, line\n"
+        "print(sorted({'tensorflow', 'keras', 'tf_keras'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"
