@@ -11,8 +11,8 @@ import tensorflow as tf
 from tqdm.auto import tqdm
 
 from resnet_backbones.quantization import context
-from resnet_backbones.quantization.hooks import hook, hook_of, quantizers_of
-from resnet_backbones.quantization.model import as_quantized_model, quantization_of
+from resnet_backbones.quantization.hooks import hook, hook_of, hooks_of, quantizers_of
+from resnet_backbones.quantization.model import as_quantized_model
 from resnet_backbones.quantization.placement import Placement, place, placement_to_dict
 from resnet_backbones.quantization.schemes import Scheme, get_scheme
 from resnet_backbones.quantization.trace import Trace
@@ -119,7 +119,7 @@ def calibrate(model: Any, data: Any) -> Any:
         ValueError: the model is not quantized, or the data is empty.
     """
     quantizers = quantizers_of(model)
-    if quantization_of(model) is None:
+    if not quantizers:
         raise ValueError(f"{type(model).__name__} {model.name!r} is not quantized: call quantize_aware(model) first.")
     with context.use_mode(context.CALIBRATE):  # the mode is read while the function is traced, at its first call
         observe = tf.function(lambda images: model(images, training=False), autograph=False, reduce_retracing=True)
@@ -174,16 +174,10 @@ def apply_placement(trace: Trace, placement: Placement, scheme: Scheme) -> None:
 
 
 def _check_scheme(model: Any, scheme: Scheme) -> None:
-    present = quantization_of(model) or next(
-        (found for layer in model._flatten_layers(include_self=False) if (found := quantization_of(layer))), None
-    )
-    hooked = (
-        present["scheme"]
-        if present
-        else next((h.scheme.to_dict() for layer in model._flatten_layers() if (h := hook_of(layer))), None)
-    )
-    if hooked is not None and hooked != scheme.to_dict():
-        raise ValueError(
-            f"{type(model).__name__} {model.name!r} is already quantized with scheme {hooked['name']!r}; one model has "
-            f"one scheme. Pass scheme={hooked['name']!r}, or quantize a fresh float model with {scheme.name!r}."
-        )
+    for found in hooks_of(model):
+        present = found.scheme.name
+        if found.scheme != scheme:
+            raise ValueError(
+                f"{type(model).__name__} {model.name!r} is already quantized with scheme {present!r}; one model has "
+                f"one scheme. Pass scheme={present!r}, or quantize a fresh float model with {scheme.name!r}."
+            )

@@ -6,7 +6,6 @@ from typing import Any
 
 from resnet_backbones.keras_api import keras
 from resnet_backbones.quantization.hooks import freezes_of, quantizers_of
-from resnet_backbones.quantization.model import quantization_of
 
 
 class QuantizationSchedule(keras.callbacks.Callback):
@@ -42,15 +41,18 @@ class QuantizationSchedule(keras.callbacks.Callback):
         self.freeze_ranges_epoch = freeze_ranges_epoch
 
     def on_train_begin(self, logs: Any = None) -> None:
-        if quantization_of(self.model) is None:
+        if not quantizers_of(self.model):
             raise ValueError(
                 "QuantizationSchedule works on a quantized model: call quantize_aware(model) before fit()."
             )
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
-        reached = lambda first: first is not None and epoch >= first  # noqa: E731
         for switch in freezes_of(self.model):
-            switch.frozen.assign(float(reached(self.freeze_batch_norm_epoch)))
+            switch.frozen.assign(_reached(self.freeze_batch_norm_epoch, epoch))
         for quantizer in quantizers_of(self.model):
             if quantizer.fixed_range is None:
-                quantizer.observing.assign(1.0 - float(reached(self.freeze_ranges_epoch)))
+                quantizer.observing.assign(1.0 - _reached(self.freeze_ranges_epoch, epoch))
+
+
+def _reached(first: int | None, epoch: int) -> float:
+    return 1.0 if first is not None and epoch >= first else 0.0

@@ -23,6 +23,7 @@ _MOVES = frozenset(
     {"Reshape", "Transpose", "StridedSlice", "Split", "SplitV", "Squeeze", "ExpandDims", "MaxPool", "Pad", "Tile",
      "ResizeNearestNeighbor", "ResizeBilinear"}
 )  # fmt: skip
+_HELPERS = (ActivationQuantizer, BatchNormFreeze)
 _METADATA = frozenset({"Shape"})  # reads a shape, not values
 
 
@@ -46,17 +47,12 @@ class LeafCall:
 
 def is_leaf(layer: Any) -> bool:
     """Whether the layer holds no other layer (this library's own helpers aside)."""
-    if isinstance(layer, (keras.layers.InputLayer, ActivationQuantizer, BatchNormFreeze)):
+    if isinstance(layer, (keras.layers.InputLayer, *_HELPERS)):
         return False
     # Keras 2 makes layers of bare operations (`TFOpLambda`, `SlicingOpLambda`); they stay operations here.
     if type(layer).__name__.endswith("OpLambda"):
         return False
-    own = [child for child in layer._flatten_layers(include_self=False) if not _is_helper(child)]
-    return not own
-
-
-def _is_helper(layer: Any) -> bool:
-    return type(layer).__module__.startswith(__package__ or "resnet_backbones.quantization")
+    return all(isinstance(child, _HELPERS) for child in layer._flatten_layers(include_self=False))
 
 
 class Trace:
