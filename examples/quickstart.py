@@ -1,7 +1,7 @@
 """From a backbone's name to an int8 detector, on real images, in a quarter of an hour on two cores.
 
 Trains a KerasCV RetinaNet to find handwritten digits, fine-tunes it with quantization in the loop, exports it to LiteRT
-and runs the file without TensorFlow. Writes models, a table and a picture to runs/quickstart/.
+and runs the file without TensorFlow. Writes models, a table and a picture to runs/quickstart/ (runs/quickstart-quick/).
 
     python examples/quickstart.py            # 15 minutes at most on two idle cores
     python examples/quickstart.py --quick    # two minutes; shows that it runs, its figures mean nothing
@@ -33,10 +33,9 @@ from rich.console import Console
 import resnet_backbones as rb
 from resnet_backbones.keras_api import keras, keras_name  # Keras 3, or tf_keras with TF_USE_LEGACY_KERAS=1
 
-BACKBONE = "resnet18"
 BATCH = 16
 START = time.perf_counter()
-OUT = Path(__file__).resolve().parents[1] / "runs" / "quickstart"
+RUNS = Path(__file__).resolve().parents[1] / "runs"
 # The files that are compared, and what each is. Those in Keras and in LiteRT hold the same weights.
 DETECTORS = {
     "float.keras": "float",
@@ -47,18 +46,25 @@ DETECTORS = {
     "quantization_aware_int8.tflite": "quantization-aware int8, exported",
 }
 console = Console(width=None if sys.stdout.isatty() else 110, highlight=False)
-# KerasCV calls its models with a tensor where Keras expects {"images": tensor}, and Keras says so at each trace.
-warnings.filterwarnings("ignore", message="The structure of `inputs` doesn't match")
+for harmless in (  # what Keras says of KerasCV's detectors at each turn
+    "The structure of `inputs` doesn't match",
+    "`shuffle=True` was passed, but will be ignored",
+    "`compile\\(\\)` was not called as part of model loading",
+):
+    warnings.filterwarnings("ignore", message=harmless)
 
 
 @dataclass(frozen=True)
 class Plan:
-    """How much of everything; `steps` are batches of BATCH."""
+    """What is built, and how much of everything; `steps` are batches of BATCH."""
 
+    folder: str = "quickstart"
+    backbone: str = "resnet18"
+    head_depth: int = 1  # convolutions in each head before its last; KerasCV has 3
     classifier_steps: int = 250
-    detector_steps: int = 300
+    detector_steps: int = 280
     tuning_epochs: int = 3
-    tuning_steps: int = 30  # an epoch
+    tuning_steps: int = 25  # an epoch
     scenes: int = 2400
     validation: int = 300
     calibration_batches: int = 8
@@ -66,9 +72,11 @@ class Plan:
 
 
 QUICK = Plan(
+    folder="quickstart-quick",
+    backbone="resnet10t",
+    head_depth=1,
     classifier_steps=4,
     detector_steps=4,
-    tuning_epochs=3,
     tuning_steps=1,
     scenes=64,
     validation=16,
@@ -80,7 +88,9 @@ QUICK = Plan(
 def pretrained_backbone(plan: Plan) -> Any:
     """The backbone, first trained to tell single digits on 48 px images: cheap, and the detector learns sooner."""
     images, classes = make_single_digits(min(4800, plan.classifier_steps * 2 * BATCH), "train", canvas=CANVAS // 2)
-    small = rb.create_backbone(BACKBONE, input_shape=(CANVAS // 2, CANVAS // 2, 3), preprocessing="minus_one_to_one")
+    small = rb.create_backbone(
+        plan.backbone, input_shape=(CANVAS // 2, CANVAS // 2, 3), preprocessing="minus_one_to_one"
+    )
     classifier = rb.adapters.keras_cv.image_classifier(small, num_classes=len(CLASS_NAMES))
     classifier.compile(
         optimizer=keras.optimizers.Adam(keras.optimizers.schedules.CosineDecay(2e-3, plan.classifier_steps)),
@@ -91,17 +101,18 @@ def pretrained_backbone(plan: Plan) -> Any:
     data = tf.data.Dataset.from_tensor_slices((images, classes)).shuffle(len(images), seed=0).repeat()
     data = data.batch(2 * BATCH).map(lambda x, y: (tf.cast(x, tf.float32), y)).prefetch(2)
     classifier.fit(data, steps_per_epoch=plan.classifier_steps // 2, epochs=2)
-    backbone = rb.create_backbone(BACKBONE, input_shape=(CANVAS, CANVAS, 3), preprocessing="minus_one_to_one")
+    backbone = rb.create_backbone(plan.backbone, input_shape=(CANVAS, CANVAS, 3), preprocessing="minus_one_to_one")
     backbone.set_weights(small.get_weights())
     return backbone
 
 
-def build_detector(backbone: Any) -> Any:
+def build_detector(backbone: Any, head_depth: int) -> Any:
     """A RetinaNet whose anchors have the sizes of our digits."""
     return rb.adapters.keras_cv.retinanet(
         backbone,
         num_classes=len(CLASS_NAMES),
         bounding_box_format="xywh",
+        head_depth=head_depth,
         anchor_generator=keras_cv.layers.AnchorGenerator(
             bounding_box_format="xywh",
             sizes=[18.0, 36.0, 72.0, 144.0, 288.0],
@@ -136,7 +147,7 @@ def save(model: Any, path: Path) -> Path:
 def train_float(plan: Plan, scenes: Scenes, path: Path) -> None:
     """Trains the float detector and saves it."""
     heading("A digit classifier, to give the backbone a start")
-    model = build_detector(pretrained_backbone(plan))
+    model = build_detector(pretrained_backbone(plan), plan.head_depth)
     heading("The detector in float")
     warmup = plan.detector_steps // 10
     rate = keras.optimizers.schedules.CosineDecay(
@@ -176,10 +187,12 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="a smoke run of two minutes; its figures mean nothing")
     quick = parser.parse_args().quick
     plan = QUICK if quick else Plan()
-    OUT.mkdir(parents=True, exist_ok=True)
+    out = RUNS / plan.folder
+    out.mkdir(parents=True, exist_ok=True)
     keras.utils.set_random_seed(0)
     console.print(
-        f"{BACKBONE} in a RetinaNet on {keras_name()}" + (", quick: no figure below means anything" if quick else "")
+        f"{plan.backbone} in a RetinaNet on {keras_name()}"
+        + (", quick: no figure below means anything" if quick else "")
     )
 
     train = make_scenes(plan.scenes, "train", seed=1)
@@ -187,11 +200,11 @@ def main() -> None:
     parity = validation.images[:8].astype("float32")
 
     def export(model: Any, name: str) -> Path:
-        report = rb.export_model(model, OUT / f"{name}.tflite", parity_data=parity, class_names=CLASS_NAMES)
+        report = rb.export_model(model, out / f"{name}.tflite", parity_data=parity, class_names=CLASS_NAMES)
         print(report)
         return report.path
 
-    checkpoint = OUT / "float.keras"
+    checkpoint = out / "float.keras"
     train_float(plan, train, checkpoint)
     float_model = rb.load_model(checkpoint)
     export(float_model, "float")
@@ -201,15 +214,15 @@ def main() -> None:
     export(rb.quantize_post_training(float_model, "edge_int8", calibration_data=images), "post_training_int8")
 
     heading("The control: float, trained on for as long as the quantized detector will be")
-    save(fine_tune(plan, train, checkpoint, quantize=False), OUT / "control.keras")
+    save(fine_tune(plan, train, checkpoint, quantize=False), out / "control.keras")
 
     heading("Quantization-aware training: backbone, feature pyramid and both heads")
     aware = fine_tune(plan, train, checkpoint, quantize=True)
-    save(aware, OUT / "quantization_aware.keras")
+    save(aware, out / "quantization_aware.keras")
     export(aware, "quantization_aware_int8")
 
     heading(f"Scores on {plan.validation} images of digits that no training has seen")
-    rows = evaluation.score_files(OUT, DETECTORS, validation, plan.timing_rounds)
+    rows = evaluation.score_files(out, DETECTORS, validation, plan.timing_rounds)
     evaluation.draw(
         validation[:6],
         {
@@ -217,14 +230,14 @@ def main() -> None:
             "float": rows["float.keras"].found,
             "int8, in LiteRT": rows["quantization_aware_int8.tflite"].found,
         },
-        OUT / "detections.png",
+        out / "detections.png",
     )
     minutes = (time.perf_counter() - START) / 60
-    record = {"quick": quick, "keras": keras_name(), "backbone": BACKBONE, "minutes": minutes, "plan": asdict(plan)}
+    record = {"quick": quick, "keras": keras_name(), "minutes": minutes, "plan": asdict(plan)}
     record["rows"] = {name: row.to_dict() for name, row in rows.items()}
-    (OUT / "results.json").write_text(json.dumps(record, indent=2) + "\n")
+    (out / "results.json").write_text(json.dumps(record, indent=2) + "\n")
     console.print(evaluation.table(rows, "QUICK RUN: THESE FIGURES MEAN NOTHING" if quick else "Digits, 96 px"))
-    console.print(f"Models, results.json and detections.png are in {OUT}. {minutes:.1f} minutes.")
+    console.print(f"Models, results.json and detections.png are in {out}. {minutes:.1f} minutes.")
 
 
 if __name__ == "__main__":
