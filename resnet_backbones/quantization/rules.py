@@ -102,7 +102,6 @@ _RULES.update(
     dict.fromkeys(
         (
             _layers.GlobalAveragePooling2D,
-            _layers.AveragePooling2D,
             _layers.Concatenate,
             _layers.Multiply,
             _layers.Subtract,
@@ -116,6 +115,7 @@ _RULES.update(
     dict.fromkeys(
         (
             _layers.MaxPooling2D,
+            _layers.AveragePooling2D,  # LiteRT's has one scale for input and output; the global one (a mean) has two
             _layers.GlobalMaxPooling2D,
             _layers.ZeroPadding2D,
             _layers.Cropping2D,

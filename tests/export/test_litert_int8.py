@@ -5,10 +5,13 @@ from __future__ import annotations
 import json
 
 import numpy as np
+import pytest
 
 import resnet_backbones as rb
 from resnet_backbones.export.litert import read_model
 from resnet_backbones.keras_api import keras
+
+from .conftest import randomise_batch_norms
 
 layers = keras.layers
 
@@ -122,8 +125,6 @@ def test_what_stays_float_is_named_with_the_reason(images, tmp_path):
     x = layers.Conv2D(8, 3, padding="same", name="first")(image)
     x = layers.Activation("elu", name="elu")(x)
     model = keras.Model(image, layers.Conv2D(4, 1, name="last")(x))
-    import pytest
-
     with pytest.warns(UserWarning, match="elu"):
         rb.quantize_post_training(model, calibration_data=images[:, :32, :32])
     report = rb.export_model(model, tmp_path / "elu.tflite")
@@ -145,4 +146,16 @@ def test_dead_channels_and_blocks_that_start_at_zero_stay_int8(images, tmp_path)
     rb.quantize_post_training(backbone, calibration_data=batch)
     report = rb.export_model(backbone, tmp_path / "dead.tflite", parity_data=batch)
     assert {dtype for _, dtype in report.operators} == {"int8"}
+    assert report.parity[0].cosine > 0.999
+
+
+def test_an_average_pooled_shortcut_needs_no_change_of_scale(images, tmp_path):
+    """LiteRT's average pooling has one scale for what it reads and what it gives."""
+    backbone = rb.create_backbone("resnet10t", input_shape=(64, 64, 3))
+    randomise_batch_norms(backbone)
+    batch = images / 127.5 - 1
+    rb.quantize_post_training(backbone, calibration_data=batch)
+    report = rb.export_model(backbone, tmp_path / "pooled.tflite", parity_data=batch)
+    assert report.operators["AVERAGE_POOL_2D", "int8"] == 3
+    assert ("QUANTIZE", "int8") not in report.operators
     assert report.parity[0].cosine > 0.999
