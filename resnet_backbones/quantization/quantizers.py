@@ -182,8 +182,22 @@ class KernelQuantizer:
             return tf.quantization.fake_quant_with_min_max_vars(
                 tf.constant(values), -bound[0], bound[0], num_bits=self.bits, narrow_range=True
             )
+        if bound.size != values.shape[-1]:
+            return tf.constant(self._on_grid(values))
         return tf.quantization.fake_quant_with_min_max_vars_per_channel(
             tf.constant(values), -bound, bound, num_bits=self.bits, narrow_range=True
+        )
+
+    def _on_grid(self, values: np.ndarray) -> np.ndarray:
+        """Kernels whose channels are not the last axis, depthwise ones, as the values training saw.
+
+        The operator for ranges per channel takes the last axis only. The converter gives a constant kernel of a
+        convolution with int8 input and output ranges per channel itself, by the largest magnitude: the same grid.
+        """
+        with tf.init_scope():
+            scale = self.bound(values).numpy() / (2 ** (self.bits - 1) - 1)
+        return (np.round(np.divide(values, scale, where=scale > 0, out=np.zeros_like(values))) * scale).astype(
+            "float32"
         )
 
 

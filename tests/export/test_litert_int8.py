@@ -159,3 +159,25 @@ def test_an_average_pooled_shortcut_needs_no_change_of_scale(images, tmp_path):
     assert report.operators["AVERAGE_POOL_2D", "int8"] == 3
     assert ("QUANTIZE", "int8") not in report.operators
     assert report.parity[0].cosine > 0.999
+
+
+def test_depthwise_kernels_are_int8_with_a_scale_a_channel(images, tmp_path):
+    image = layers.Input((64, 64, 3))
+    x = layers.ReLU(6.0)(layers.BatchNormalization()(layers.Conv2D(8, 3, padding="same", use_bias=False)(image)))
+    for strides in (1, 2):
+        x = layers.DepthwiseConv2D(3, strides=strides, padding="same", use_bias=False)(x)
+        x = layers.ReLU(6.0)(layers.BatchNormalization()(x))
+        x = layers.ReLU(6.0)(layers.BatchNormalization()(layers.Conv2D(16, 1, use_bias=False)(x)))
+    model = keras.Model(image, x)
+    randomise_batch_norms(model)
+    spread = np.random.default_rng(0).uniform(0.1, 3.0, 16).astype("float32")
+    for layer in model.layers:
+        if isinstance(layer, layers.DepthwiseConv2D):
+            kernel = layer.weights[0]
+            kernel.assign(kernel.numpy() * spread[: kernel.shape[2], None])
+    batch = images / 127.5 - 1
+    rb.quantize_post_training(model, calibration_data=batch)
+    report = rb.export_model(model, tmp_path / "depthwise.tflite", parity_data=batch)
+    assert report.operators == {("CONV_2D", "int8"): 3, ("DEPTHWISE_CONV_2D", "int8"): 2}
+    assert report.parity[0].within_two_steps > 0.999
+    assert report.parity[0].mean_steps < 0.05
