@@ -8,7 +8,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -30,6 +30,7 @@ class ExportGraph:
         part_names: names of what it returns, in order.
         outputs: the model's outputs as the runtime's metadata describes them.
         scale, offset: preprocessing left out: graph input = image * scale + offset.
+        input_shape: (1, height, width, channels).
     """
 
     function: Any
@@ -38,7 +39,7 @@ class ExportGraph:
     outputs: list[dict[str, Any]]
     scale: Any = 1.0
     offset: Any = 0.0
-    input_shape: tuple[int, ...] = field(default=())
+    input_shape: tuple[int, ...] = ()
 
 
 def build_graph(model: Any, *, split_outputs: bool, mode: str) -> ExportGraph:

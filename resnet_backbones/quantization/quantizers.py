@@ -68,8 +68,8 @@ class ActivationQuantizer(keras.layers.Layer):
     def build(self, input_shape=None) -> None:
         if self.built:
             return
-        ranges = self.quantizer.build(None, "range", _VariableHost(self))
         host = _VariableHost(self)
+        ranges = self.quantizer.build(None, "range", host)
         # Plain attributes of tf.Variables already tracked by add_weight: set past Keras' attribute tracking.
         self.__dict__["range_min"], self.__dict__["range_max"] = ranges["min_var"], ranges["max_var"]
         self.__dict__["batches_seen"] = host.add_weight("batches_seen", initializer="zeros")

@@ -26,7 +26,7 @@ class QuantizationSchedule(keras.callbacks.Callback):
         >>> model.fit(train, epochs=3, callbacks=[schedule])
 
     Source: the schedule of Krishnamoorthi, "Quantizing deep convolutional networks for efficient inference", 2018,
-    section 3.2, https://arxiv.org/abs/1806.08342
+    https://arxiv.org/abs/1806.08342
     """
 
     def __init__(self, freeze_batch_norm_epoch: int | None = 1, freeze_ranges_epoch: int | None = 2) -> None:
