@@ -119,6 +119,7 @@ class ExportReport:
             f"{self.path}  {self.precision}  {self.size_bytes / 1e6:.2f} MB  {self.census.macs / 1e9:.3f} GMACs, "
             f"{100 * self.int8_mac_share:.2f} % in int8",
             highlight=False,
+            soft_wrap=True,  # a long path must not break the line
         )
         table = Table("operator", "type", "count", title="Operators")
         for (kind, dtype), count in sorted(self.operators.items(), key=lambda item: -item[1]):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -112,7 +114,7 @@ def test_the_runtime_finds_what_keras_finds(detector, detector_report, images):
 
 
 def test_the_report_prints_and_becomes_json(detector_report):
-    text = str(detector_report)
+    text = str(dataclasses.replace(detector_report, path=Path("a_rather_long_folder", *["deeper"] * 12, "model.tflite")))
     for word in ("CONV_2D", "100.00 % in int8", "classification", "cosine"):
         assert word in text
     facts = json.loads(json.dumps(detector_report.to_dict()))
