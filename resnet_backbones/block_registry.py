@@ -22,12 +22,14 @@ class BlockEntry:
         build: ``(net, x, plan) -> tensor`` of ``plan.filters * expansion`` channels, or ``"module:function"``.
         expansion: output channels as a multiple of ``plan.filters``.
         owner: module (or plug-in) that registered it.
+        preactivation: the block normalises and activates its input first (v2), so the stem and the sums are bare.
     """
 
     name: str
     build: Any
     expansion: int
     owner: str
+    preactivation: bool = False
 
 
 _lock = threading.RLock()
@@ -35,7 +37,12 @@ _blocks: dict[str, BlockEntry] = {}
 
 
 def register_block(
-    name: str, build: Callable[..., Any] | str | None = None, *, expansion: int = 1, overwrite: bool = False
+    name: str,
+    build: Callable[..., Any] | str | None = None,
+    *,
+    expansion: int = 1,
+    preactivation: bool = False,
+    overwrite: bool = False,
 ) -> Any:
     """Registers a residual block by the name that ``ResNetSpec(block=name)`` uses; as a call or as a decorator.
 
@@ -43,9 +50,11 @@ def register_block(
         name: the block's name.
         build: function ``(net, x, plan) -> tensor``. ``net`` makes layers as the spec asks
             (:class:`resnet_backbones.blocks.parts.Parts`), ``plan`` says where the block stands
-            (:class:`resnet_backbones.spec.BlockPlan`). Or ``"module:function"``, imported when first built.
+            (:class:`resnet_backbones.specs.BlockPlan`). Or ``"module:function"``, imported when first built.
             Left out, a decorator is returned.
         expansion: output channels of the block as a multiple of ``plan.filters``.
+        preactivation: the block begins with ``net.preactivate(x, plan)`` and ends in a plain sum (ResNet v2). The
+            network then ends in batch norm and activation, and its levels are given after the next block's.
         overwrite: takes the name away from its present owner.
 
     Returns:
@@ -80,7 +89,7 @@ def register_block(
                     f"block {name!r} is already registered by {_blocks[name].owner}. Choose another name, or pass "
                     "overwrite=True to replace it."
                 )
-            _blocks[name] = BlockEntry(name, build, expansion, owner)
+            _blocks[name] = BlockEntry(name, build, expansion, owner, preactivation)
         return build
 
     return register if build is None else register(build)

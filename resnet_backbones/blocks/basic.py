@@ -4,13 +4,21 @@ from __future__ import annotations
 
 from typing import Any
 
+from resnet_backbones.blocks.antialias import strided
+from resnet_backbones.blocks.attention import attend
+from resnet_backbones.blocks.limits import refuse
 from resnet_backbones.blocks.parts import Parts
-from resnet_backbones.spec import BlockPlan
+from resnet_backbones.specs.base import BlockPlan
 
 
 def basic(net: Parts, x: Any, plan: BlockPlan) -> Any:
-    """3x3 (strided) - 3x3, plus the shortcut; ``plan.filters`` channels."""
-    y = net.conv_norm_act(x, plan.filters, 3, plan.name, 1, strides=plan.strides, dilation=plan.first_dilation)
+    """3x3 (strided) - 3x3 - attention, plus the shortcut; ``plan.filters`` channels.
+
+    Raises:
+        ValueError: the spec asks for groups, which this block has none of.
+    """
+    refuse(net.spec, "basic", "groups", "group_width", hint="the block 'bottleneck' has them")
+    y = strided(net, x, plan.filters // net.spec.reduce_first, 3, plan, 1)
     y = net.conv(y, plan.filters, 3, plan.name, 2, dilation=plan.dilation)
-    y = net.norm(y, plan.name, 2, zero=True)
+    y = attend(net, net.norm(y, plan.name, 2, zero=True), plan.name)
     return net.merge(y, net.shortcut(x, plan, plan.filters), plan)
