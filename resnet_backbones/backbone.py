@@ -7,16 +7,16 @@ Level P1 leaves the stem at stride 2; P2, P3 ... end stages 1, 2 ... at strides 
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from resnet_backbones.block_registry import find_block
-from resnet_backbones.blocks.parts import Parts
-from resnet_backbones.blocks.stems import STEMS, stem_pool
 from resnet_backbones.errors import UnknownNameError, did_you_mean
 from resnet_backbones.features import FeatureInfo, read_features
 from resnet_backbones.keras_api import global_policy_name, keras, serializable
-from resnet_backbones.spec import ResNetSpec
+from resnet_backbones.layers.keras_parts import KerasParts
+from resnet_backbones.networks import build
+from resnet_backbones.specs import BackboneSpec, spec_from_dict
 
 
 class Backbone(keras.Model):
@@ -27,7 +27,7 @@ class Backbone(keras.Model):
     """
 
     #: What the backbone was built from; ``None`` for one made by :func:`from_model`.
-    spec: ResNetSpec | None = None
+    spec: BackboneSpec | None = None
 
     def __init__(self, inputs: Any, outputs: Any, levels: Mapping[str, str], **kwargs: Any) -> None:
         super().__init__(inputs=inputs, outputs=outputs, **kwargs)
@@ -79,12 +79,12 @@ class Backbone(keras.Model):
         return cls(**config)
 
 
-@serializable("ResNetBackbone")
-class ResNetBackbone(Backbone):
-    """The residual network that ``spec`` describes.
+@serializable("SpecBackbone")
+class SpecBackbone(Backbone):
+    """The network that ``spec`` describes.
 
     Args:
-        spec: a :class:`ResNetSpec`, or its dictionary.
+        spec: a :class:`ResNetSpec` or another family's spec, or its dictionary.
         input_shape: (height, width, channels); height and width may be ``None``.
         name: the model's name.
         dtype: dtype policy of its layers, by name; by default the global one.
@@ -94,22 +94,23 @@ class ResNetBackbone(Backbone):
         ValueError: the input shape or something the spec names does not exist or does not fit.
     """
 
-    spec: ResNetSpec
+    spec: BackboneSpec
 
     def __init__(
         self,
-        spec: ResNetSpec | Mapping[str, Any],
+        spec: BackboneSpec | Mapping[str, Any],
         input_shape: tuple[int | None, int | None, int] = (None, None, 3),
-        name: str = "resnet",
+        name: str = "backbone",
         dtype: str | None = None,
         trainable: bool = True,
     ) -> None:
-        spec = spec if isinstance(spec, ResNetSpec) else ResNetSpec.from_dict(spec)
+        spec = spec if isinstance(spec, BackboneSpec) else spec_from_dict(spec)
         shape = _image_shape(input_shape, spec)
         policy = dtype or global_policy_name()
-        net = Parts(spec, policy)
         image = keras.Input(shape, name="image")
-        levels, x = _build(net, image)
+        net = KerasParts(spec, policy)
+        levels, x = build(net, image)
+        _allow_depth(net.layers_added)
         super().__init__(image, x, levels, name=name, trainable=trainable)
         self.spec = spec
         self._policy_name = policy
@@ -125,32 +126,16 @@ class ResNetBackbone(Backbone):
         }
 
 
-def _build(net: Parts, x: Any) -> tuple[dict[str, str], Any]:
-    """Adds stem and stages to ``x``; returns level -> layer name, and the last feature map."""
-    spec = net.spec
-    if spec.preprocessing is not None:
-        x = net.add(keras.layers.Rescaling, x, "preprocessing", **spec.preprocessing.to_dict())
-    x = STEMS[spec.stem](net, x)
-    levels = {"P1": _layer_of(x)}
-    x = stem_pool(net, x)
-    block = find_block(spec.block)
-    for number, stage in enumerate(spec.plan(), start=2):
-        for plan in stage:
-            x = block.build(net, x, plan)
-            if x.shape[-1] != block.expansion * plan.filters:
-                raise ValueError(
-                    f"block {block.name!r} gave {x.shape[-1]} channels at {plan.name}; expansion={block.expansion} "
-                    f"says {block.expansion * plan.filters}: mend the block or its expansion (owner: {block.owner})."
-                )
-        levels[f"P{number}"] = _layer_of(x)
-    return levels, x
+def _allow_depth(layers: int) -> None:
+    """Lets Python recurse as deep as the network is.
+
+    Keras walks a graph recursively, a call for each layer, whenever a model is made of it: of ResNet-RS-420's 1,700
+    layers too many for Python's default limit. A detector round the backbone walks it later, so the limit stays.
+    """
+    sys.setrecursionlimit(max(sys.getrecursionlimit(), 2 * layers + 1000))
 
 
-def _layer_of(tensor: Any) -> str:
-    return tensor._keras_history[0].name
-
-
-def _image_shape(shape: Any, spec: ResNetSpec) -> tuple[int | None, int | None, int]:
+def _image_shape(shape: Any, spec: BackboneSpec) -> tuple[int | None, int | None, int]:
     """``shape`` checked: (height, width, channels)."""
     if not isinstance(shape, tuple | list) or len(shape) != 3:
         raise ValueError(f"input_shape must be (height, width, channels) without the batch; got {shape!r}.")

@@ -6,13 +6,13 @@ import inspect
 import os
 from typing import Any
 
-from resnet_backbones.backbone import Backbone, ResNetBackbone, from_model
+from resnet_backbones.backbone import Backbone, SpecBackbone, from_model
 from resnet_backbones.registry import BackboneEntry, find_backbone
-from resnet_backbones.spec import ResNetSpec
+from resnet_backbones.specs import BackboneSpec
 
 
 def create_backbone(
-    name: str | ResNetSpec,
+    name: str | BackboneSpec,
     *,
     input_shape: tuple[int | None, int | None, int] = (None, None, 3),
     output_stride: int | None = None,
@@ -27,8 +27,9 @@ def create_backbone(
         input_shape: (height, width, channels); height and width may be ``None``. Quantization for detectors and
             export want them known.
         output_stride: 8, 16 or 32; by default the spec's, 32 for the library's own.
-        weights: a ``.weights.h5`` or ``.keras`` file of the same architecture; ``None`` for random weights. Nothing is
-            ever downloaded.
+        weights: ``None`` for random weights; or a file, ``"https://..."`` (``#sha256=...`` at its end is checked) or
+            ``"hf-hub:owner/name"``: all that :func:`resnet_backbones.weights.load` takes. Nothing is downloaded
+            unless an address is given.
         quantization: a scheme, e.g. ``"edge_int8"``: the backbone comes ready for quantization-aware training.
         **overrides: fields of the spec to change, e.g. ``activation="silu"``.
 
@@ -39,6 +40,7 @@ def create_backbone(
         UnknownNameError: no backbone has that name.
         TypeError: an override is no field of the spec.
         ValueError: a value is not allowed, or the weights do not fit.
+        OSError: there are no such weights.
 
     Example:
         >>> backbone = create_backbone("resnet18", input_shape=(96, 96, 3), drop_path_rate=0.1)
@@ -47,8 +49,8 @@ def create_backbone(
     """
     if output_stride is not None:
         overrides["output_stride"] = output_stride
-    if isinstance(name, ResNetSpec):
-        backbone = ResNetBackbone(name.replace(**overrides), input_shape)
+    if isinstance(name, BackboneSpec):
+        backbone = SpecBackbone(name.replace(**overrides), input_shape)
     else:
         backbone = _from_entry(find_backbone(name), input_shape, overrides)
     if weights is not None:
@@ -75,8 +77,8 @@ def _from_entry(entry: BackboneEntry, input_shape: Any, overrides: dict[str, Any
                     )
         return _as_backbone(entry, source(input_shape=input_shape, **overrides))
     made = source() if callable(source) else source
-    if isinstance(made, ResNetSpec):
-        return ResNetBackbone(made.replace(**overrides), input_shape, name=entry.name)
+    if isinstance(made, BackboneSpec):
+        return SpecBackbone(made.replace(**overrides), input_shape, name=entry.name)
     if overrides:
         raise TypeError(
             f"backbone {entry.name!r} is a finished model of {entry.owner}: it takes no {', '.join(overrides)}. "
@@ -92,5 +94,5 @@ def _as_backbone(entry: BackboneEntry, made: Any) -> Backbone:
         return from_model(*made)
     raise TypeError(
         f"the function of {entry.owner} registered as {entry.name!r} returned {type(made).__name__}; it must return a "
-        "ResNetSpec, from_model(model, levels) or (model, levels)."
+        "spec, from_model(model, levels) or (model, levels)."
     )

@@ -30,7 +30,9 @@ def written_whole(path: str | os.PathLike[str]) -> Iterator[Path]:
     try:
         if path.is_dir():
             raise IsADirectoryError(f"{path} is a folder")
-        handle, name = tempfile.mkstemp(prefix=f".{path.stem}-", suffix=path.suffix, dir=path.parent)
+        suffix = "".join(path.suffixes[-2:])  # both of "mine.weights.h5": Keras asks for them
+        stem = path.name.removesuffix(suffix)
+        handle, name = tempfile.mkstemp(prefix=f".{stem}-", suffix=suffix, dir=path.parent)
     except OSError as error:
         raise OSError(
             f"Cannot write {path}: {error.strerror or error}. The folder {path.parent.absolute()} must exist and be "

@@ -10,6 +10,7 @@ tf_keras lacks, adding a tracked child to a layer that is already built, and fin
 from __future__ import annotations
 
 import os
+from types import SimpleNamespace
 from typing import Any
 
 IS_KERAS_3: bool = os.environ.get("TF_USE_LEGACY_KERAS", "").lower() not in ("1", "true")
@@ -20,6 +21,34 @@ else:
     import tf_keras as keras  # type: ignore[no-redef]
 
 PACKAGE = "resnet_backbones"
+
+
+def _ops() -> Any:
+    """The few operations our own layers use: ``keras.ops``, and for tf_keras TensorFlow's by the same names."""
+    if IS_KERAS_3:
+        return keras.ops
+    import tensorflow as tf
+
+    def depthwise_conv(inputs, kernel, strides, padding):
+        return tf.nn.depthwise_conv2d(inputs, kernel, [1, strides, strides, 1], padding.upper())
+
+    return SimpleNamespace(
+        cast=tf.cast,
+        convert_to_tensor=tf.convert_to_tensor,
+        depthwise_conv=depthwise_conv,
+        max=tf.reduce_max,
+        mean=tf.reduce_mean,
+        pad=tf.pad,
+    )
+
+
+ops = _ops()
+
+# tf_keras always runs on TensorFlow; Keras 3 on what KERAS_BACKEND or its configuration file says.
+ON_TENSORFLOW: bool = not IS_KERAS_3 or keras.backend.backend() == "tensorflow"
+
+# tf_keras trains batch norm with TensorFlow's fused kernel; Keras 3 does not, see layers/batch_norm.py.
+KERAS_FUSES_BATCH_NORM: bool = not IS_KERAS_3
 
 
 def keras_name() -> str:
@@ -122,7 +151,17 @@ def _own_activations() -> dict[str, Any]:
     return {**functions, "hard_swish": hard_silu, "silu": keras.activations.swish}
 
 
-_OWN_ACTIVATIONS = _own_activations()
+@serializable("leaky_relu_001")
+def leaky_relu_001(x):
+    """Leaky ReLU of slope 0.01, torch's and Darknet's in timm; Keras' ``leaky_relu`` has 0.2."""
+    if IS_KERAS_3:
+        return keras.ops.leaky_relu(x, negative_slope=0.01)
+    import tensorflow as tf
+
+    return tf.nn.leaky_relu(x, alpha=0.01)
+
+
+_OWN_ACTIVATIONS = {**_own_activations(), "leaky_relu_001": leaky_relu_001}
 
 
 def activation_function(name: str) -> Any:
@@ -212,6 +251,7 @@ def producer(tensor: Any) -> tuple[list[Any], Any]:
             return tf.nest.flatten(output)[tensor_index].shape
         inputs = tf.nest.map_structure(lambda value: tf.TensorShape(shapes[id(value)]), node.call_args[0])
         output = layer.compute_output_shape(inputs)
-        return output if isinstance(output, tf.TensorShape) else output[tensor_index]
+        single = isinstance(output, tf.TensorShape) or all(size is None or isinstance(size, int) for size in output)
+        return output if single else output[tensor_index]
 
     return (list(node.input_tensors), of_keras_3) if IS_KERAS_3 else (list(node.keras_inputs), of_tf_keras)

@@ -1,0 +1,140 @@
+"""What the residual blocks that are one Keras layer have in common."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from resnet_backbones.checks import in_range, positive_integers
+from resnet_backbones.keras_api import activation_function, keras, policy_of
+from resnet_backbones.layers.batch_norm import BatchNormalization
+
+layers = keras.layers
+
+
+class ResidualLayer(keras.layers.Layer):
+    """F(x) = act(H(x) + S(x)), where H is 3x3 convolution, batch norm, activation, 3x3 convolution, batch norm.
+
+    A subclass says how height and width change: in ``_enter`` on the way into H, in ``_shortcut`` on the way round it,
+    in ``_resized`` in numbers. Every operation is a layer, so that quantization can reach it.
+
+    Args:
+        filters: channels of the output; the input's are inferred.
+        activation: any activation by name.
+        conv_strides: strides of the first convolution and of the projection; beyond 1, the subclass pads.
+        bn_momentum: share of the old batch-norm statistics kept each step.
+        bn_epsilon: added to the variance in batch norm.
+        zero_init_last: starts the block as its shortcut: the second batch norm's scale is 0 at first.
+    """
+
+    def __init__(
+        self,
+        filters: int,
+        activation: str,
+        *,
+        bn_momentum: float,
+        bn_epsilon: float,
+        zero_init_last: bool,
+        conv_strides: int = 1,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        (self.filters,) = positive_integers("filters", (filters,))
+        in_range("bn_momentum", bn_momentum, 0.0, 1.0)
+        in_range("bn_epsilon", bn_epsilon, 0.0, 1.0)
+        self.activation = activation
+        self.bn_momentum = bn_momentum
+        self.bn_epsilon = bn_epsilon
+        self.zero_init_last = zero_init_last
+
+        self._conv_strides = conv_strides
+        self.conv1 = self._conv("conv1", 3, conv_strides, "valid" if conv_strides > 1 else "same")
+        self.bn1 = self._norm("bn1")
+        self.act1 = self._make(layers.Activation, "act1", activation_function(activation))
+        self.conv2 = self._conv("conv2", 3, 1, "same")
+        self.bn2 = self._norm("bn2", "zeros" if zero_init_last else "ones")
+        self.shortcut_conv: Any = None  # made in build, once the input's channels are known
+        self.shortcut_bn: Any = None
+        self.add = self._make(layers.Add, "add")
+        self.act2 = self._make(layers.Activation, "act2", activation_function(activation))
+
+    def _enter(self, inputs: Any) -> Any:
+        """What the first convolution reads."""
+        raise NotImplementedError
+
+    def _shortcut(self, inputs: Any, entered: Any, training: bool | None) -> Any:
+        """S(x), of the block's inputs and of what ``_enter`` made of them."""
+        raise NotImplementedError
+
+    def _resized(self, size: int) -> int:
+        """The height or width that comes out, of the one that goes in."""
+        raise NotImplementedError
+
+    def _project(self, inputs: Any, training: bool | None) -> Any:
+        """The 1x1 convolution with batch norm; ``inputs`` themselves where the block has none."""
+        if self.shortcut_conv is None:
+            return inputs
+        return self.shortcut_bn(self.shortcut_conv(inputs), training=training)
+
+    def _make(self, layer_class: type, name: str, *args: Any, **kwargs: Any) -> Any:
+        return layer_class(*args, name=name, dtype=policy_of(self), **kwargs)
+
+    def _conv(self, name: str, kernel: int, strides: int, padding: str) -> Any:
+        initializer = keras.initializers.VarianceScaling(2.0, "fan_out", "untruncated_normal")
+        return self._make(
+            layers.Conv2D,
+            name,
+            self.filters,
+            kernel,
+            strides=strides,
+            padding=padding,
+            use_bias=False,
+            kernel_initializer=initializer,
+        )
+
+    def _norm(self, name: str, gamma: str = "ones") -> Any:
+        return self._make(
+            BatchNormalization, name, momentum=self.bn_momentum, epsilon=self.bn_epsilon, gamma_initializer=gamma
+        )
+
+    def build(self, input_shape: Any) -> None:
+        """Builds every part, and the projection where channels or strides ask for one."""
+        shape = tuple(input_shape)
+        if len(shape) != 4 or shape[-1] is None:
+            raise ValueError(
+                f"{type(self).__name__} {self.name!r} takes (batch, height, width, channels) with known channels; "
+                f"got {shape}."
+            )
+        output = self.compute_output_shape(shape)
+        self.conv1.build(shape)  # of a shape, these read the channels only
+        for layer in (self.bn1, self.act1, self.conv2, self.bn2, self.act2):
+            layer.build(output)
+        if self._conv_strides != 1 or shape[-1] != self.filters:
+            self.shortcut_conv = self._conv("shortcut_conv", 1, self._conv_strides, "valid")
+            self.shortcut_bn = self._norm("shortcut_bn")
+            self.shortcut_conv.build(shape)
+            self.shortcut_bn.build(output)
+        self.add.build([output, output])
+        super().build(input_shape)
+
+    def call(self, inputs: Any, training: bool | None = None) -> Any:
+        """The block's output, see the class."""
+        entered = self._enter(inputs)
+        x = self.act1(self.bn1(self.conv1(entered), training=training))
+        x = self.bn2(self.conv2(x), training=training)
+        return self.act2(self.add([x, self._shortcut(inputs, entered, training)]))
+
+    def compute_output_shape(self, input_shape: Any) -> tuple[int | None, ...]:
+        """(batch, height, width, filters), height and width as the block makes them."""
+        batch, height, width, _ = tuple(input_shape)
+        return (batch, *(None if size is None else self._resized(size) for size in (height, width)), self.filters)
+
+    def get_config(self) -> dict[str, Any]:
+        """The constructor's arguments that all residual layers have."""
+        return {
+            **super().get_config(),
+            "filters": self.filters,
+            "activation": self.activation,
+            "bn_momentum": self.bn_momentum,
+            "bn_epsilon": self.bn_epsilon,
+            "zero_init_last": self.zero_init_last,
+        }
