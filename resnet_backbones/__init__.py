@@ -13,19 +13,26 @@ __version__ = "0.1.0"
 # name -> module it lives in
 _NAMES = {
     "Backbone": "backbone",
-    "BackboneInfo": "registry",
+    "BackboneInfo": "information",
+    "BackboneSpec": "specs",
+    "DarkNetSpec": "specs",
     "ExportReport": "export",
     "FeatureInfo": "features",
-    "Preprocessing": "spec",
+    "MobileNetSpec": "specs",
+    "MobileStage": "specs",
+    "Preprocessing": "specs",
     "QuantizationSchedule": "quantization",
-    "ResNetSpec": "spec",
+    "RegNetSpec": "specs",
+    "ResNetSpec": "specs",
     "ResidualBlock": "layers",
-    "backbone_info": "registry",
+    "ResidualUpBlock": "layers",
+    "backbone_info": "information",
     "calibrate": "quantization",
     "create_backbone": "factory",
     "export_model": "export",
     "from_model": "backbone",
-    "list_backbones": "registry",
+    "list_backbones": "information",
+    "list_families": "information",
     "load_model": "saving",
     "quantize_aware": "quantization",
     "quantize_post_training": "quantization",
@@ -39,12 +46,18 @@ _MODULES = ("adapters", "export", "quantization", "runtime", "weights")
 __all__ = [
     "Backbone",
     "BackboneInfo",
+    "BackboneSpec",
+    "DarkNetSpec",
     "ExportReport",
     "FeatureInfo",
+    "MobileNetSpec",
+    "MobileStage",
     "Preprocessing",
     "QuantizationSchedule",
+    "RegNetSpec",
     "ResNetSpec",
     "ResidualBlock",
+    "ResidualUpBlock",
     "__version__",
     "adapters",
     "backbone_info",
@@ -54,6 +67,7 @@ __all__ = [
     "export_model",
     "from_model",
     "list_backbones",
+    "list_families",
     "load_model",
     "quantization",
     "quantize_aware",
@@ -73,7 +87,8 @@ if TYPE_CHECKING:
     from resnet_backbones.export import ExportReport, export_model
     from resnet_backbones.factory import create_backbone
     from resnet_backbones.features import FeatureInfo
-    from resnet_backbones.layers import ResidualBlock
+    from resnet_backbones.information import BackboneInfo, backbone_info, list_backbones, list_families
+    from resnet_backbones.layers import ResidualBlock, ResidualUpBlock
     from resnet_backbones.quantization import (
         QuantizationSchedule,
         calibrate,
@@ -82,9 +97,17 @@ if TYPE_CHECKING:
         register_quantization_rule,
         register_scheme,
     )
-    from resnet_backbones.registry import BackboneInfo, backbone_info, list_backbones, register_backbone
+    from resnet_backbones.registry import register_backbone
     from resnet_backbones.saving import load_model
-    from resnet_backbones.spec import Preprocessing, ResNetSpec
+    from resnet_backbones.specs import (
+        BackboneSpec,
+        DarkNetSpec,
+        MobileNetSpec,
+        MobileStage,
+        Preprocessing,
+        RegNetSpec,
+        ResNetSpec,
+    )
 
 
 def __getattr__(name: str) -> Any:

@@ -7,19 +7,20 @@ catalogue (``variants``) registers here like anybody else; packages join through
 
 from __future__ import annotations
 
-import fnmatch
 import inspect
-import re
 import sys
 import threading
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from resnet_backbones import plugins
-from resnet_backbones.block_registry import find_block
+from resnet_backbones.checks import one_of, positive_integers
 from resnet_backbones.errors import DuplicateNameError, UnknownNameError, did_you_mean
-from resnet_backbones.spec import ResNetSpec
+from resnet_backbones.specs import PREPROCESSINGS, BackboneSpec
+
+#: The family of a backbone that was registered without one.
+CUSTOM = "custom"
 
 
 @dataclass(frozen=True)
@@ -32,39 +33,28 @@ class BackboneEntry:
         owner: module (or plug-in) that registered it.
         aliases: its other names.
         description: one line, from the function's docstring or given.
+        family: the family it is listed under.
+        paper: authors, year and link.
+        input_size: height and width of the images it was published for, in pixels.
+        preprocessing: how its published weights want their images, by name; ``None`` where that is not known.
+        weights: where weights are published, e.g. ``"hf-hub:timm/resnet50.a1_in1k"``.
     """
 
     name: str
-    source: ResNetSpec | Callable[..., Any]
+    source: BackboneSpec | Callable[..., Any]
     owner: str
     aliases: tuple[str, ...] = ()
     description: str = ""
+    family: str = CUSTOM
+    paper: str = ""
+    input_size: int = 224
+    preprocessing: str | None = None
+    weights: tuple[str, ...] = ()
 
     @property
     def builds_model(self) -> bool:
         """Whether ``source`` is a function that takes ``input_shape`` and so returns a model."""
         return callable(self.source) and "input_shape" in inspect.signature(self.source).parameters
-
-
-@dataclass(frozen=True)
-class BackboneInfo:
-    """What :func:`backbone_info` tells.
-
-    Args:
-        name: the backbone's main name.
-        aliases: its other names.
-        owner: module (or plug-in) that registered it.
-        description: one line.
-        spec: its spec; ``None`` for one whose model a function builds: finding out would mean building it.
-        levels: level -> (channels, stride); empty where ``spec`` is ``None``.
-    """
-
-    name: str
-    aliases: tuple[str, ...]
-    owner: str
-    description: str
-    spec: ResNetSpec | None
-    levels: dict[str, tuple[int, int]] = field(default_factory=dict)
 
 
 _lock = threading.RLock()
@@ -74,10 +64,15 @@ _aliases: dict[str, str] = {}
 
 def register_backbone(
     name: str,
-    source: ResNetSpec | Callable[..., Any] | None = None,
+    source: BackboneSpec | Callable[..., Any] | None = None,
     *,
     aliases: Iterable[str] = (),
     description: str = "",
+    family: str = CUSTOM,
+    paper: str = "",
+    input_size: int = 224,
+    preprocessing: str | None = None,
+    weights: Iterable[str] = (),
     overwrite: bool = False,
 ) -> Any:
     """Registers a backbone by name, as a call or as a decorator.
@@ -89,6 +84,11 @@ def register_backbone(
             Left out, a decorator is returned.
         aliases: further names for it.
         description: one line; by default the first line of the function's docstring.
+        family: what ``list_backbones(family=...)`` finds it by.
+        paper: authors, year and link.
+        input_size: height and width of the images it is meant for, in pixels.
+        preprocessing: how its published weights want their images: a name of ``specs.PREPROCESSINGS``.
+        weights: where weights for it are published, e.g. ``["hf-hub:me/my-weights"]``.
         overwrite: takes the name away from its present owner.
 
     Returns:
@@ -96,7 +96,8 @@ def register_backbone(
 
     Raises:
         DuplicateNameError: the name or an alias is taken.
-        TypeError: ``source`` is neither a spec nor a function.
+        TypeError: ``source`` is neither a spec nor a function, or something told about it is of the wrong type.
+        ValueError: there is no such preprocessing.
 
     Example:
         >>> @register_backbone("resnet26_mine", aliases=["r26m"])
@@ -105,48 +106,34 @@ def register_backbone(
         ...     return ResNetSpec(depths=(2, 2, 2, 2), activation="silu")
     """
     _check_name(name)
-    if isinstance(aliases, str):
-        raise TypeError(f"aliases must be a list of names; got the string {aliases!r}: write [{aliases!r}].")
+    for field, value in (("aliases", aliases), ("weights", weights)):
+        if isinstance(value, str):
+            raise TypeError(f"{field} must be a list; got the string {value!r}: write [{value!r}].")
     aliases = tuple(aliases)
     for alias in aliases:
         _check_name(alias)
+    about: dict[str, Any] = {"family": family, "paper": paper, "input_size": input_size, "preprocessing": preprocessing}
+    _check_about(**about)
     owner = plugins.current() or sys._getframe(1).f_globals.get("__name__", "?")
 
     def register(source: Any) -> Any:
-        if not isinstance(source, ResNetSpec) and not callable(source):
+        if not isinstance(source, BackboneSpec) and not callable(source):
             raise TypeError(
-                f"register_backbone({name!r}) takes a ResNetSpec, or a function returning a spec or a model; "
-                f"got {source!r}."
+                f"register_backbone({name!r}) takes a spec, or a function returning a spec or a model; got {source!r}."
             )
-        text = description or ("" if isinstance(source, ResNetSpec) else _first_line(source))
-        _add(BackboneEntry(name, source, owner, aliases, text), overwrite)
+        text = description or ("" if isinstance(source, BackboneSpec) else _first_line(source))
+        _add(BackboneEntry(name, source, owner, aliases, text, weights=tuple(weights), **about), overwrite)
         return source
 
     return register if source is None else register(source)
 
 
-def list_backbones(pattern: str | None = None) -> list[str]:
-    """Names of all backbones, plug-ins' included, in natural order.
-
-    Args:
-        pattern: keeps names (or backbones with an alias) that match, e.g. ``"resnet*50*"``; as ``fnmatch``.
-
-    Example:
-        >>> list_backbones("resnet50?")
-        ['resnet50c', 'resnet50d', 'resnet50s']
-    """
+def all_entries() -> list[BackboneEntry]:
+    """Every backbone, plug-ins' included, in the order they were registered."""
     plugins.load_catalogue()
     plugins.load()
     with _lock:
-        entries = list(_backbones.values())
-    return sorted(
-        (
-            entry.name
-            for entry in entries
-            if pattern is None or any(fnmatch.fnmatchcase(known, pattern) for known in (entry.name, *entry.aliases))
-        ),
-        key=lambda name: [(part.isdigit(), int(part) if part.isdigit() else part) for part in re.split(r"(\d+)", name)],
-    )
+        return list(_backbones.values())
 
 
 def find_backbone(name: str) -> BackboneEntry:
@@ -170,29 +157,6 @@ def find_backbone(name: str) -> BackboneEntry:
             f"comes from another package, is the plug-in installed? {plugins.summary()}"
         )
     return entry
-
-
-def backbone_info(name: str) -> BackboneInfo:
-    """What is known of a backbone without building it; imports no Keras.
-
-    Raises:
-        UnknownNameError: nobody registered it.
-
-    Example:
-        >>> backbone_info("resnet50").levels["P3"]
-        (512, 8)
-    """
-    entry = find_backbone(name)
-    spec = None if entry.builds_model else entry.source() if callable(entry.source) else entry.source
-    levels = {}
-    if isinstance(spec, ResNetSpec):
-        expansion = find_block(spec.block, load=False).expansion
-        channels = [spec.stem_channels, *(width * expansion for width in spec.widths)]
-        strides = spec.level_strides()
-        levels = dict(zip(strides, zip(channels, strides.values(), strict=True), strict=True))
-    else:
-        spec = None
-    return BackboneInfo(entry.name, entry.aliases, entry.owner, entry.description, spec, levels)
 
 
 def _add(entry: BackboneEntry, overwrite: bool) -> None:
@@ -230,6 +194,16 @@ def _lookup(name: str) -> BackboneEntry | None:
 def _check_name(name: Any) -> None:
     if not isinstance(name, str) or not name:
         raise TypeError(f"a backbone is registered under names, such as 'resnet50'; got {name!r}.")
+
+
+def _check_about(family: Any, paper: Any, input_size: Any, preprocessing: Any) -> None:
+    if not isinstance(family, str) or not family:
+        raise TypeError(f"family must be a name, e.g. 'resnext'; got {family!r}.")
+    if not isinstance(paper, str):
+        raise TypeError(f"paper must be text: authors, year and link; got {paper!r}.")
+    positive_integers("input_size", (input_size,))
+    if preprocessing is not None:
+        one_of("preprocessing", preprocessing, tuple(PREPROCESSINGS))
 
 
 def _first_line(function: Callable[..., Any]) -> str:

@@ -4,10 +4,54 @@ from __future__ import annotations
 
 from resnet_backbones.block_registry import register_block
 from resnet_backbones.registry import register_backbone
-from resnet_backbones.variants.resnet import RESNETS
+from resnet_backbones.variants import (
+    antialiased,
+    attention,
+    cifar,
+    darknet,
+    efficientnet_lite,
+    mobilenetv2,
+    mobilenetv3,
+    regnet,
+    res2net,
+    resnet,
+    resnetrs,
+    resnetv2,
+    resnext,
+    sources,
+)
 
-register_block("basic", "resnet_backbones.blocks.basic:basic", expansion=1)
-register_block("bottleneck", "resnet_backbones.blocks.bottleneck:bottleneck", expansion=4)
+_BLOCKS = "resnet_backbones.blocks"
+register_block("basic", f"{_BLOCKS}.basic:basic", expansion=1)
+register_block("bottleneck", f"{_BLOCKS}.bottleneck:bottleneck", expansion=4)
+register_block("preact_basic", f"{_BLOCKS}.preact_basic:preact_basic", expansion=1, preactivation=True)
+register_block("preact_bottleneck", f"{_BLOCKS}.preact_bottleneck:preact_bottleneck", expansion=4, preactivation=True)
+register_block("bottle2neck", f"{_BLOCKS}.bottle2neck:bottle2neck", expansion=4)
 
-for _name, (_spec, _description) in RESNETS.items():
-    register_backbone(_name, _spec, description=_description)
+for _family in (
+    resnet,
+    resnetv2,
+    cifar,
+    resnext,
+    attention,
+    res2net,
+    resnetrs,
+    antialiased,
+    regnet,
+    darknet,
+    mobilenetv2,
+    mobilenetv3,
+    efficientnet_lite,
+):
+    for _name, _variant in _family.VARIANTS.items():
+        register_backbone(
+            _name,
+            _variant.spec,
+            aliases=_variant.aliases,
+            description=_variant.description,
+            family=_variant.family,
+            paper=_variant.paper,
+            input_size=_variant.input_size,
+            preprocessing=_variant.preprocessing,
+            weights=sources.of(_name),
+        )
