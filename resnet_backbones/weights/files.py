@@ -1,114 +1,149 @@
-"""Weights from local files: ``.weights.h5`` and ``.keras``."""
+"""Weights from files and addresses, and into files."""
 
 from __future__ import annotations
 
+import json
 import os
-import re
-import tempfile
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from resnet_backbones.backbone import Backbone
-from resnet_backbones.errors import WeightsMismatchError
-from resnet_backbones.saving import load_model
-from resnet_backbones.weights.transfer import assign, check, weighted_layers
+import numpy as np
 
-_NOT_WEIGHTS = ("optimizer/", "metrics/", "seed_generator/")
+from resnet_backbones.files import written_whole
+from resnet_backbones.weights import download, hub
+from resnet_backbones.weights.keras_files import load_model_file, load_weights_file
+from resnet_backbones.weights.readers import import_safetensors, read, suffix_of
+from resnet_backbones.weights.sources import load_arrays, recognise
+from resnet_backbones.weights.targets import Target, find_target
+
+# Sources that ``backbone_info(name).weights`` names and that are no files.
+_BUILT = {
+    "torchvision": "weights.from_torchvision(target, model.state_dict())",
+    "keras.applications": "weights.from_keras_applications(target, model)",
+    "keras_hub": "weights.from_keras_hub(target, model)",
+}
+
+SAVED = (".safetensors", ".npz", ".weights.h5")
 
 
-def load(backbone: Backbone, path: str | os.PathLike[str]) -> None:
-    """Sets a backbone's weights from a file.
+def load(
+    target: Any, source: str | os.PathLike[str], *, sha256: str | None = None, skip_mismatch: bool = False
+) -> None:
+    """Sets weights from a file, on this machine or on the web.
 
     Args:
-        backbone: any backbone.
-        path: ``.weights.h5``, as ``backbone.save_weights`` writes it, or ``.keras``, as ``backbone.save`` does.
+        target: a backbone, or a model round one; of a classifier the dense layer is set too. With other than 3 input
+            channels the stem of weights for 3 is adapted: summed for 1, else repeated, as timm does.
+        source: a path; ``https://...``, which is downloaded once, into ``$RESNET_BACKBONES_CACHE`` or
+            ``~/.cache/resnet_backbones``; or ``hf-hub:owner/name[@revision][/file]``, by default its
+            ``model.safetensors``. By suffix: ``.weights.h5`` and ``.keras``, of this library; ``.safetensors``,
+            ``.npz``, ``.h5`` (Keras 2's) and torch's ``.pt``, ``.pth`` and ``.bin``, with the names of this library,
+            timm, torchvision, keras.applications or KerasHub: which, is told by the names. Nothing is unpickled.
+        sha256: the SHA-256 the file must have; an address may also end in ``#sha256=...``.
+        skip_mismatch: loads what fits and warns, naming the rest.
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: the file is neither, or cannot be read.
-        WeightsMismatchError: the file's weights do not fit; the backbone keeps its own.
+        ImportError: reading the file needs an optional package; the message names it.
+        OSError: the file cannot be downloaded.
+        TypeError: ``target`` holds no backbone.
+        ValueError: the file is of another kind, cannot be read, or has another SHA-256.
+        WeightsMismatchError: the file's weights do not fit; ``target`` keeps its own.
 
     Example:
-        >>> backbone.save_weights("mine.weights.h5")
-        >>> weights.load(create_backbone("resnet18"), "mine.weights.h5")
+        >>> weights.save(backbone, "mine.safetensors")
+        >>> weights.load(create_backbone("resnet18"), "mine.safetensors")
+        >>> weights.load(create_backbone("resnet50"), "hf-hub:timm/resnet50.a1_in1k")
+    """
+    found = find_target(target)
+    path = local_file(source, sha256)
+    load_file(found, path, where=repr(os.fspath(source)), skip_mismatch=skip_mismatch)
+
+
+def local_file(source: str | os.PathLike[str], sha256: str | None = None) -> Path:
+    """The file that ``source`` names, on this machine, with the SHA-256 asked for; see :func:`load`."""
+    name = os.fspath(source)
+    sha256 = download.checked_sum(sha256)
+    if name.startswith(("https://", "http://")):
+        address, sha256 = download.split_url(name, sha256)
+        suffix_of(address.partition("?")[0])  # before anything is downloaded
+        return download.download(address, sha256=sha256)
+    if name.startswith(hub.PREFIX):
+        suffix_of(hub.parse(name)[2])
+        path = hub.fetch(name)
+    else:
+        library, colon, _ = name.partition(":")
+        if colon and library in _BUILT:
+            raise ValueError(
+                f"{name!r} is a model that {library} builds: build it there and give it to {_BUILT[library]}."
+            )
+        suffix_of(name)
+        path = Path(name).expanduser()
+        if not path.is_file():
+            raise FileNotFoundError(
+                f"there is no weights file {str(path.absolute())!r}. Give a file on this machine, an https:// address, "
+                "or hf-hub:owner/name."
+            )
+    download.check_sha256(path, sha256, name=name)
+    return path
+
+
+def load_file(
+    target: Target, path: Path, *, where: str, source: str | None = None, skip_mismatch: bool = False
+) -> None:
+    """Sets weights from a local file; ``source``, whose names it has, is told by the names if it is ``None``."""
+    suffix = suffix_of(path.name)
+    if suffix == ".weights.h5":
+        load_weights_file(target, path, where=where, skip_mismatch=skip_mismatch)
+    elif suffix == ".keras":
+        load_model_file(target, path, where=where, source=source, skip_mismatch=skip_mismatch)
+    else:
+        arrays = read(path)
+        source = source or recognise(target, arrays)
+        load_arrays(target, source, arrays, where=where, skip_mismatch=skip_mismatch)
+
+
+def save(target: Any, path: str | os.PathLike[str]) -> None:
+    """Writes weights to a file that :func:`load` reads; whole, or not at all.
+
+    Args:
+        target: a backbone, or a classifier round one, whose dense layer is written too.
+        path: ending in ``.safetensors`` or ``.npz`` (arrays by the names of the layers, in Keras' axis order), or
+            ``.weights.h5`` (Keras' own; any model round a backbone will do).
+
+    Raises:
+        ImportError: safetensors is not installed; the message names the extra.
+        OSError: the file cannot be written.
+        TypeError: ``target`` holds no backbone.
+        ValueError: the path ends in something else, or ``target`` has weights besides a backbone and a classifier.
+
+    Example:
+        >>> weights.save(create_backbone("resnet18"), "mine.safetensors")
     """
     path = Path(path)
-    if not path.name.endswith((".weights.h5", ".keras")):
-        raise ValueError(f"weights come from a .weights.h5 or a .keras file; got {str(path)!r}.")
-    if not path.is_file():
-        raise FileNotFoundError(f"there is no weights file {str(path.absolute())!r}. Nothing is ever downloaded.")
-    if path.suffix == ".keras":
-        _load_model_file(backbone, path)
-    else:
-        _load_weights_file(backbone, path)
+    suffix = next((suffix for suffix in SAVED if path.name.lower().endswith(suffix)), None)
+    if suffix is None:
+        raise ValueError(f"weights are written to a file ending in {', '.join(SAVED)}; got {str(path)!r}.")
+    found = find_target(target)
+    if not found.complete and suffix != ".weights.h5":
+        raise ValueError(
+            f"{suffix} files hold the weights of a backbone and a classifier's dense layer; {target.name!r} has more. "
+            "Save it with target.save('name.keras') or as .weights.h5, or its backbone alone."
+        )
+    safetensors = import_safetensors() if suffix == ".safetensors" else None
+    with written_whole(path) as temporary:
+        if suffix == ".weights.h5":
+            target.save_weights(temporary, overwrite=True)
+            return
+        arrays = {slot.name: np.ascontiguousarray(slot.value) for slot in found.slots()}
+        if safetensors is not None:
+            safetensors.numpy.save_file(arrays, temporary, metadata=_metadata(found))
+        else:
+            np.savez(temporary, **arrays)
 
 
-def _load_model_file(backbone: Backbone, path: Path) -> None:
-    try:
-        model = load_model(path, compile=False)
-    except Exception as error:
-        raise ValueError(f"{str(path)!r} cannot be read as a Keras model: {error}") from error
-    source = {
-        f"{name}.{weight}": getattr(layer, weight).numpy()
-        for name, (layer, weights) in weighted_layers(model).items()
-        for weight in weights
-    }
-    ours = weighted_layers(backbone)
-    keys = {(name, weight): f"{name}.{weight}" for name, (_, weights) in ours.items() for weight in weights}
-    assign(backbone, source, keys, where=f"{str(path)!r}")
-
-
-def _load_weights_file(backbone: Backbone, path: Path) -> None:
-    # Keras ignores what a file has too much and stops half-way at what it lacks; so compare first.
-    with tempfile.TemporaryDirectory() as folder:
-        own = Path(folder) / "own.weights.h5"
-        backbone.save_weights(own)
-        expected = _layout(own)
-    found = _layout(path)
-    label = _labels(backbone)
-    check(
-        backbone.name,
-        f"{str(path)!r}",
-        missing=[name + label(name) for name in expected if name not in found],
-        unexpected=[name for name in found if name not in expected],
-        wrong=[
-            f"{name}{label(name)}: {found[name]}, not {shape}"
-            for name, shape in expected.items()
-            if found.get(name, shape) != shape
-        ],
-    )
-    try:
-        backbone.load_weights(path)
-    except Exception as error:
-        raise WeightsMismatchError(f"{str(path)!r} does not fit backbone {backbone.name!r}: {error}") from error
-
-
-def _labels(backbone: Backbone) -> Callable[[str], str]:
-    """Tells which layer a name in a weights file means: Keras counts layers of each class there."""
-    counts: dict[str, int] = {}
-    layers = {}
-    for layer in backbone.layers:
-        kind = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", type(layer).__name__).lower()
-        number = counts.get(kind, 0)
-        counts[kind] = number + 1
-        layers[f"{kind}_{number}" if number else kind] = layer.name
-    return lambda name: f" ({layers[part]})" if (part := name.split("/")[1]) in layers else ""
-
-
-def _layout(path: Path) -> dict[str, tuple[int, ...]]:
-    """Name -> shape of every array in a weights file, but for what only training needs."""
-    import h5py
-
-    shapes: dict[str, tuple[int, ...]] = {}
-
-    def visit(name: str, item: Any) -> None:
-        if isinstance(item, h5py.Dataset) and not any(word in name for word in _NOT_WEIGHTS):
-            shapes[name] = tuple(item.shape)
-
-    try:
-        with h5py.File(path) as file:
-            file.visititems(visit)
-    except OSError as error:
-        raise ValueError(f"{str(path)!r} cannot be read as a weights file: {error}") from error
-    return shapes
+def _metadata(target: Target) -> dict[str, str]:
+    """What a safetensors file says of itself."""
+    spec = target.backbone.spec
+    about = {"format": "resnet_backbones", "name": target.backbone.name}
+    return about if spec is None else {**about, "spec": json.dumps(spec.to_dict())}

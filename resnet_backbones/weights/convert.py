@@ -1,0 +1,80 @@
+"""From one weights file to another: the body of ``resnet-backbones convert``."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import dataclass
+from typing import Any
+
+from resnet_backbones.backbone import Backbone
+from resnet_backbones.checks import one_of
+from resnet_backbones.weights.files import load_file, local_file, save
+from resnet_backbones.weights.names import SOURCES
+from resnet_backbones.weights.sources import OWN
+from resnet_backbones.weights.targets import find_target
+
+
+@dataclass(frozen=True)
+class Converted:
+    """What was written.
+
+    Args:
+        arrays: number of arrays.
+        parameters: number of values in them.
+    """
+
+    arrays: int
+    parameters: int
+
+
+def convert(
+    backbone: Backbone,
+    path: str | os.PathLike[str],
+    out: str | os.PathLike[str],
+    *,
+    source: str | None = None,
+    skip_mismatch: bool = False,
+) -> Converted:
+    """Reads weights by another library's names into a backbone and writes those of this library.
+
+    Args:
+        backbone: what the weights are for; it has them then.
+        path: what :func:`resnet_backbones.weights.load` takes; a classifier in it is left out.
+        out: what :func:`resnet_backbones.weights.save` takes.
+        source: ``"timm"``, ``"torchvision"``, ``"keras_applications"``, ``"keras_hub"`` or ``"resnet_backbones"``;
+            ``None``: told by the names.
+        skip_mismatch: converts what fits; the rest stays as it is, and a warning names it.
+
+    Raises:
+        OSError: a file is not there or cannot be written.
+        ValueError: the weights do not fit or cannot be read; nothing is written.
+
+    Example:
+        >>> convert(create_backbone("resnet50"), "weights.safetensors", "out.weights.h5", source="timm").arrays
+        265
+    """
+    if source is not None:
+        one_of("source", source, (*SOURCES, OWN))
+    target, where = find_target(backbone), repr(os.fspath(path))
+    load_file(target, local_file(path), where=where, source=source, skip_mismatch=skip_mismatch)
+    save(backbone, out)
+    return Converted(len(target.slots()), backbone.count_params())
+
+
+def parse_overrides(settings: list[str]) -> dict[str, Any]:
+    """``["conv_bias=true", "stem=deep"]`` as fields: values are JSON where they can be, else text.
+
+    Raises:
+        ValueError: a setting has no ``=``.
+    """
+    fields = {}
+    for setting in settings:
+        field, equals, text = setting.partition("=")
+        if not equals:
+            raise ValueError(f"--set takes field=value, e.g. --set bn_epsilon=1.001e-5; got {setting!r}.")
+        try:
+            fields[field] = json.loads(text)
+        except json.JSONDecodeError:
+            fields[field] = text
+    return fields
