@@ -60,8 +60,9 @@ def quantize_aware(
     placement = place(trace, patterns)
     if not placement.sites and not placement.kernels:
         raise ValueError(f"{type(model).__name__} {model.name!r} has no layer that {scheme.name!r} can quantize.")
-    for name, reason in placement.unsupported.items():
-        warnings.warn(f"{name}: {reason}; it stays in float.", stacklevel=2)
+    for reason, names in _by_reason(placement.unsupported).items():
+        stay = "it stays" if len(names) == 1 else f"all {len(names)} stay"
+        warnings.warn(f"{', '.join(names)}: {reason}; {stay} in float.", stacklevel=2)
     apply_placement(trace, placement, scheme)
     as_quantized_model(
         model,
@@ -167,10 +168,20 @@ def apply_placement(trace: Trace, placement: Placement, scheme: Scheme) -> None:
         hook(calls[order].layer, scheme).quantize_kernels()
     for order in placement.batch_norms:
         hook(calls[order].layer, scheme).control_statistics()
+    for order in placement.lone_batch_norms:
+        hook(calls[order].layer, scheme).stands_alone = True
     for call in calls:
         found = hook_of(call.layer)
         if found is not None:
             found.call_sites = max(found.call_sites, call.index + 1)
+
+
+def _by_reason(unsupported: dict[str, str]) -> dict[str, list[str]]:
+    """Why layers stay in float, and which: one warning a reason, not one a layer."""
+    reasons: dict[str, list[str]] = {}
+    for name, reason in unsupported.items():
+        reasons.setdefault(reason, []).append(name)
+    return reasons
 
 
 def _check_scheme(model: Any, scheme: Scheme) -> None:

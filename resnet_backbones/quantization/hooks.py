@@ -43,6 +43,7 @@ class LayerHook:
         kernels: attribute of the layer -> (variable, KernelQuantizer).
         call_sites: how often the layer is called in one pass of the model.
         freeze: for a batch norm, the switch that stops its statistics.
+        stands_alone: a batch norm that folds into no convolution before it.
     """
 
     def __init__(self, layer: Any, scheme: Scheme) -> None:
@@ -51,6 +52,7 @@ class LayerHook:
         self.kernels: dict[str, tuple[Any, KernelQuantizer]] = {}
         self.call_sites = 1
         self.freeze: BatchNormFreeze | None = None
+        self.stands_alone = False
         self._call = layer.call
 
     def own_quantizer(self, index: int, port: str, fixed_range: tuple[float, float] | None) -> ActivationQuantizer:
@@ -111,6 +113,8 @@ class LayerHook:
                 replaced[attribute] = tf.cast(quantize(variable), self.layer.compute_dtype)
         if context.mode() == context.EXPORT:
             replaced.update(self._mended_for_export())
+            if self.stands_alone and _normalizes_pixels(self.layer, args):
+                call, replaced = self._as_convolution, {}
         before_activation = self.quantizers.get((index, "preactivation"))
         if before_activation is not None:
             activation = self.layer.activation
@@ -118,6 +122,23 @@ class LayerHook:
         outputs = _call_with(self.layer, replaced, call, args, kwargs)
         quantizer = self.quantizers.get((index, "output"))
         return outputs if quantizer is None else quantizer(outputs)
+
+    def _as_convolution(self, inputs, **_):
+        """A batch norm in inference as a depthwise 1x1 convolution.
+
+        LiteRT computes that in int8 with a scale a channel, so without any rounding of its kernel, and an activation
+        fused. A product and a sum would each need a range, the one between them for all channels.
+        """
+        layer = self.layer
+        scale = 1.0 / np.sqrt(read(float32_variable(layer.moving_variance)) + layer.epsilon)
+        if layer.gamma is not None:
+            scale = scale * _never_zero(read(float32_variable(layer.gamma)))
+        offset = -scale * read(float32_variable(layer.moving_mean))
+        if layer.beta is not None:
+            offset = offset + read(float32_variable(layer.beta))
+        kernel = tf.constant(scale.reshape(1, 1, -1, 1), inputs.dtype)
+        outputs = tf.nn.depthwise_conv2d(inputs, kernel, (1, 1, 1, 1), "VALID")
+        return tf.nn.bias_add(outputs, tf.constant(_never_uniform(offset), inputs.dtype))
 
     def _mended_for_export(self) -> dict[str, Any]:
         """Attributes whose values the converter cannot quantize as they are, moved by less than the file resolves."""
@@ -150,6 +171,12 @@ def _call_with(layer: Any, replaced: dict[str, Any], call: Any, args: Any, kwarg
         return call(*args, **kwargs)
     finally:
         layer.__dict__.update(before)
+
+
+def _normalizes_pixels(layer: Any, args: Any) -> bool:
+    """Whether a batch norm is over the channels of (batch, height, width, channels)."""
+    axes = [layer.axis] if isinstance(layer.axis, int) else list(layer.axis)
+    return len(args) > 0 and args[0].shape.rank == 4 and axes in ([-1], [3])
 
 
 def _never_uniform(bias: np.ndarray) -> np.ndarray:

@@ -20,8 +20,9 @@ from typing import Any
 import tensorflow as tf
 
 from resnet_backbones.keras_api import keras
-from resnet_backbones.quantization.rules import FIXED_RANGES, FUSED, INT8_ACTIVATIONS, Rule, activation_name, rule_of
+from resnet_backbones.quantization.rules import FIXED_RANGES, FUSED, Rule, activation_name, rule_of
 from resnet_backbones.quantization.trace import LeafCall, Trace
+from resnet_backbones.specs.base import INT8_ACTIVATIONS
 
 
 @dataclass
@@ -39,13 +40,15 @@ class QuantizerSite:
 class Placement:
     """What to quantize: ``sites`` (activations), ``kernels`` and ``batch_norms`` (orders of leaf calls).
 
-    ``unsupported`` maps layer names to why they stay in float though nobody asked for it.
+    ``unsupported`` maps layer names to why they stay in float though nobody asked for it. ``lone_batch_norms`` are
+    those of ``batch_norms`` that fold into nothing.
     """
 
     sites: list[QuantizerSite] = field(default_factory=list)
     kernels: list[int] = field(default_factory=list)
     batch_norms: list[int] = field(default_factory=list)
     unsupported: dict[str, str] = field(default_factory=dict)
+    lone_batch_norms: list[int] = field(default_factory=list)
 
 
 def place(trace: Trace, exclude: Sequence[str] = ()) -> Placement:
@@ -100,11 +103,13 @@ class _Placer:
         else:
             self._report_activation(call, activation)
 
-    def _place_batch_norm(self, call: LeafCall) -> None:
+    def _place_add(self, call: LeafCall) -> None:
         self._quantize_inputs(call)
         self._quantize_output(self._end_of_chain(call))
 
-    _place_add = _place_batch_norm
+    def _place_batch_norm(self, call: LeafCall) -> None:
+        self.placement.lone_batch_norms.append(call.order)
+        self._place_add(call)
 
     def _place_activation(self, call: LeafCall) -> None:
         activation = activation_name(call.layer)
@@ -200,7 +205,12 @@ class _Placer:
 def placement_to_dict(placement: Placement) -> dict[str, Any]:
     """The placement as plain values, as saved models carry it."""
     sites = [{"points": [list(point) for point in s.points], "fixed_range": s.fixed_range} for s in placement.sites]
-    return {"sites": sites, "kernels": placement.kernels, "batch_norms": placement.batch_norms}
+    return {
+        "sites": sites,
+        "kernels": placement.kernels,
+        "batch_norms": placement.batch_norms,
+        "lone_batch_norms": placement.lone_batch_norms,
+    }
 
 
 def placement_from_dict(data: dict[str, Any]) -> Placement:
@@ -211,4 +221,5 @@ def placement_from_dict(data: dict[str, Any]) -> Placement:
         )
         for s in data["sites"]
     ]
-    return Placement(sites, list(data["kernels"]), list(data["batch_norms"]))
+    lone = list(data.get("lone_batch_norms", ()))  # files of version 0.1 have none
+    return Placement(sites, list(data["kernels"]), list(data["batch_norms"]), lone_batch_norms=lone)

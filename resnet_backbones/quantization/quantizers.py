@@ -21,11 +21,15 @@ from resnet_backbones.quantization import context
 
 _tfmot = tfmot_quantizers()
 
-MINIMUM_WIDTH = 1e-5  # of an exported range: a tensor that was always zero still needs a scale above 0
+# An exported range is at least this wide; one narrower, of a tensor that was always zero, becomes 1 wide: a convolution
+# whose result has far smaller steps than its sums, LiteRT's XNNPACK refuses (the ratio must be below 256).
+MINIMUM_WIDTH = 1e-5
 
 
 def read(variable: Any) -> np.ndarray:
-    """A variable's value now, also while a function is being traced."""
+    """A variable's value now, also while a function is being traced; a constant array itself."""
+    if isinstance(variable, np.ndarray):
+        return variable
     with tf.init_scope():
         return variable.numpy()
 
@@ -90,7 +94,7 @@ class ActivationQuantizer(keras.layers.Layer):
         """(min, max), as an export writes it: zero inside, never empty."""
         low, high = min(float(read(self.range_min)), 0.0), max(float(read(self.range_max)), 0.0)
         if high - low < MINIMUM_WIDTH:
-            low, high = (-MINIMUM_WIDTH, MINIMUM_WIDTH) if self.symmetric else (0.0, MINIMUM_WIDTH)
+            low, high = (-1.0, 1.0) if self.symmetric else (0.0, 1.0)
         return low, high
 
     def reset(self) -> None:

@@ -9,14 +9,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from resnet_backbones.keras_api import DEPTHWISE_KERNEL, keras
+from resnet_backbones.layers.blur_pool import BlurPool2D
+from resnet_backbones.layers.channels import ChannelMax, ChannelMean, ChannelPad, ChannelSlice
 
 SIGMOID_RANGE = (0.0, 255.0 / 256.0)  # LiteRT fixes the output of sigmoid and softmax to scale 1/256, zero point -128
 TANH_RANGE = (-1.0, 127.0 / 128.0)
 FIXED_RANGES = {"sigmoid": SIGMOID_RANGE, "softmax": SIGMOID_RANGE, "tanh": TANH_RANGE}
 FUSED = frozenset({"relu", "relu6"})  # LiteRT computes these inside the operator before them
-INT8_ACTIVATIONS = frozenset(
-    {"silu", "swish", "gelu", "leaky_relu", "hard_swish", "hard_silu", "sigmoid", "softmax", "tanh"} | FUSED
-)
 
 
 @dataclass(frozen=True)
@@ -86,6 +85,7 @@ _RULES.update(
     {
         _layers.Conv2D: CONVOLUTION,
         _layers.DepthwiseConv2D: Rule("weighted", kernels=((DEPTHWISE_KERNEL, (0, 1)),)),
+        BlurPool2D: Rule("weighted", kernels=(("kernel", (0, 1)),)),  # its kernel is a constant
         _layers.Conv2DTranspose: Rule("weighted", kernels=(("kernel", None),)),
         # Per-channel fake quantization of a matrix multiplication's kernel does not convert.
         _layers.Dense: Rule("weighted", kernels=(("kernel", None),)),
@@ -107,6 +107,7 @@ _RULES.update(
             _layers.Subtract,
             _layers.Rescaling,
             _layers.Normalization,
+            ChannelMean,
         ),
         Rule("compute"),
     )
@@ -118,6 +119,7 @@ _RULES.update(
             _layers.AveragePooling2D,  # LiteRT's has one scale for input and output; the global one (a mean) has two
             _layers.GlobalMaxPooling2D,
             _layers.ZeroPadding2D,
+            ChannelPad,
             _layers.Cropping2D,
             _layers.Reshape,
             _layers.Flatten,
@@ -126,6 +128,8 @@ _RULES.update(
             _layers.Resizing,
             _layers.Dropout,
             _layers.SpatialDropout2D,
+            ChannelMax,
+            ChannelSlice,
         ),
         Rule("same_range"),
     )
