@@ -1,4 +1,4 @@
-"""The command line: ``resnet-backbones list | info | doctor``. Nothing here imports TensorFlow unless asked to."""
+"""The command line: ``resnet-backbones list | info | convert | doctor``. It imports TensorFlow only when it must."""
 
 from __future__ import annotations
 
@@ -16,8 +16,9 @@ from rich.markup import escape
 from rich.table import Table
 
 from resnet_backbones import __version__, plugins
+from resnet_backbones.cli_tables import list_table, print_info
 from resnet_backbones.errors import UnknownNameError
-from resnet_backbones.registry import BackboneInfo, backbone_info, list_backbones
+from resnet_backbones.information import backbone_info, list_backbones
 
 # extra (None: always installed) -> packages it brings, as pip knows them
 PACKAGES: dict[str | None, tuple[str, ...]] = {
@@ -27,6 +28,7 @@ PACKAGES: dict[str | None, tuple[str, ...]] = {
     "quantization": ("tensorflow-model-optimization",),
     "onnx": ("onnx", "onnxruntime", "tf2onnx"),
     "runtime": ("ai-edge-litert",),
+    "weights": ("huggingface_hub", "safetensors"),
     "reference": ("torch", "torchvision", "timm"),
 }
 SUPPORTED = ((3, 11), (3, 13))
@@ -84,27 +86,32 @@ def list_command(
     pattern: Annotated[
         str | None, typer.Argument(help="Keep names like this; * stands for anything, ? for a letter.")
     ] = None,
+    family: Annotated[str | None, typer.Option(help="Keep one family, e.g. resnext.")] = None,
+    quantizable: Annotated[
+        bool | None,
+        typer.Option("--quantizable/--not-quantizable", help="Keep those whose operators all have an int8 form."),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """List backbones, plug-ins' included. Exits with 1 when none matches."""
-    names = list_backbones(pattern)
+    try:
+        names = list_backbones(pattern, family=family, quantizable=quantizable)
+    except UnknownNameError as error:
+        raise _fail(str(error)) from None
     if not names:
-        raise _fail(f"no backbone matches {pattern!r}. `resnet-backbones list` gives every name.")
+        kept = "" if family is None and quantizable is None else " and is of the family and kind asked for"
+        raise _fail(f"no backbone matches {pattern or '*'!r}{kept}. `resnet-backbones list` gives every name.")
     infos = [backbone_info(name) for name in names]
     if as_json:
-        _print_json([_as_dict(info, spec=False) for info in infos])
+        _print_json([{key: value for key, value in info.to_dict().items() if key != "spec"} for info in infos])
         return
-    table = Table("name", "block", "depths", "stem", "shortcut", "P3 / P4 / P5", "description", box=box.SIMPLE_HEAD)
-    for info in infos:
-        spec = info.spec
-        shape = (spec.block, "-".join(map(str, spec.depths)), spec.stem, spec.shortcut) if spec else ("", "", "", "")
-        channels = " / ".join(str(info.levels[level][0]) for level in ("P3", "P4", "P5") if level in info.levels)
-        also = f" (also {', '.join(info.aliases)})" if info.aliases else ""
-        table.add_row(info.name, *shape, channels, escape(info.description + also))
     console = _console()
-    console.print(table)
+    console.print(list_table(infos))
     count = "1 backbone" if len(names) == 1 else f"{len(names)} backbones"
-    console.print(f"{count}. P3 / P4 / P5: channels. More of one: resnet-backbones info {names[0]}")
+    console.print(
+        f"{count}. P3 · P4 · P5: channels. GMACs: for one image of the input size. int8: every operator has an int8 "
+        f"form.\nAll of one: resnet-backbones info {names[0]}"
+    )
 
 
 @app.command(epilog="Example: [bold]resnet-backbones info resnet50d[/bold]")
@@ -112,43 +119,48 @@ def info(
     name: Annotated[str, typer.Argument(help="Name or alias of a backbone, as `list` prints it.")],
     as_json: AsJson = False,
 ) -> None:
-    """Show what a backbone is: its spec, channels and stride of each level. Exits with 1 for an unknown name."""
+    """Show what a backbone is: cost, levels, paper, weights, spec. Exits with 1 for an unknown name."""
     try:
         found = backbone_info(name)
     except UnknownNameError as error:
         raise _fail(str(error)) from None
     if as_json:
-        _print_json(_as_dict(found, spec=True))
+        _print_json(found.to_dict())
         return
-    console = _console()
-    console.print(f"[bold]{escape(found.name)}[/bold]  {escape(found.description)}")
-    if found.aliases:
-        console.print(f"also called {escape(', '.join(found.aliases))}")
-    console.print(f"registered by {escape(found.owner)}")
-    if found.spec is None:
-        console.print("\nA function builds this model: its levels are known once it is built, from `feature_info`.")
-    else:
-        levels = Table("level", "channels", "stride", box=box.SIMPLE_HEAD)
-        for level, (channels, stride) in found.levels.items():
-            levels.add_row(level, str(channels), str(stride))
-        fields = Table("spec", "", box=box.SIMPLE_HEAD)
-        for field, value in found.spec.to_dict().items():
-            fields.add_row(field, escape(str(value)))
-        console.print(levels, fields)
-    console.print(f"rb.create_backbone({found.name!r}, input_shape=(224, 224, 3))", style="bold")
+    print_info(_console(), found)
 
 
-def _as_dict(found: BackboneInfo, *, spec: bool) -> dict[str, Any]:
-    data: dict[str, Any] = {
-        "name": found.name,
-        "aliases": list(found.aliases),
-        "description": found.description,
-        "owner": found.owner,
-        "levels": {
-            level: {"channels": channels, "stride": stride} for level, (channels, stride) in found.levels.items()
-        },
-    }
-    return {**data, "spec": found.spec.to_dict() if found.spec else None} if spec else data
+@app.command(
+    epilog="Example: [bold]resnet-backbones convert --from timm --name resnet50 in.safetensors out.weights.h5[/bold]"
+)
+def convert(
+    source_file: Annotated[
+        str, typer.Argument(metavar="IN", help="A .safetensors, .npz, .pt, .pth, .bin, .h5, .weights.h5, .keras file.")
+    ],
+    out: Annotated[str, typer.Argument(metavar="OUT", help="Ending in .weights.h5, .safetensors or .npz.")],
+    name: Annotated[str, typer.Option("--name", help="The backbone, as `list` prints it.")],
+    source: Annotated[
+        str | None,
+        typer.Option("--from", help="timm, torchvision, keras-applications or keras-hub; if not given, told by names."),
+    ] = None,
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", metavar="FIELD=VALUE", help="Change a field of the spec.")
+    ] = None,
+    channels: Annotated[int, typer.Option(help="Input channels; other than 3, the stem is adapted.")] = 3,
+    skip_mismatch: Annotated[bool, typer.Option(help="Convert what fits; the rest is random and is named.")] = False,
+) -> None:
+    """Convert another library's weights to this one's. A classifier is left out. Exits with 1 if they do not fit."""
+    from resnet_backbones.factory import create_backbone
+    from resnet_backbones.weights.convert import convert as convert_file
+    from resnet_backbones.weights.convert import parse_overrides
+
+    try:
+        backbone = create_backbone(name, input_shape=(None, None, channels), **parse_overrides(settings or []))
+        library = source.replace("-", "_") if source else None
+        done = convert_file(backbone, source_file, out, source=library, skip_mismatch=skip_mismatch)
+    except (ImportError, OSError, TypeError, ValueError) as error:
+        raise _fail(str(error)) from None
+    _console().print(f"{escape(out)}: {done.arrays} arrays, {done.parameters:,} parameters of {escape(name)}")
 
 
 @app.command(epilog="Example: [bold]resnet-backbones doctor --run[/bold]")
