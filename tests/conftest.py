@@ -6,6 +6,8 @@ import os
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")
+# The same kernels here and in the processes that tests start: an example, once imported, would turn oneDNN's on there.
+os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
 # One thread a worker: pytest-xdist's workers share the cores, and small tests gain nothing from more.
 for pool in ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS", "OMP_NUM_THREADS"):
     os.environ.setdefault(pool, "1")
@@ -26,3 +28,15 @@ def seeded():
         from resnet_backbones.keras_api import keras
 
         keras.utils.set_random_seed(0)
+
+
+@pytest.fixture
+def registry_as_it_was(monkeypatch):
+    """Forgets what a test registers."""
+    import resnet_backbones as rb
+    from resnet_backbones import block_registry, registry
+
+    rb.list_backbones()  # loads the catalogue
+    monkeypatch.setattr(registry, "_backbones", dict(registry._backbones))
+    monkeypatch.setattr(registry, "_aliases", dict(registry._aliases))
+    monkeypatch.setattr(block_registry, "_blocks", dict(block_registry._blocks))

@@ -174,7 +174,7 @@ def test_stem_pooling_pads_evenly_with_nothing(activation, size):
         ),
         ({"input_shape": (32, 32, None)}, ValueError, "must end in a known number of channels"),
         ({"input_shape": (32, 0, 3)}, ValueError, "positive integers or None"),
-        ({"block": "resnest"}, ValueError, "Registered: basic, bottleneck"),
+        ({"block": "resnest"}, ValueError, "Registered: basic, bottle2neck, bottleneck"),
     ],
 )
 def test_a_wrong_argument_says_what_is_allowed(arguments, error, message):
@@ -228,6 +228,6 @@ for name in ("built", "wrapped"):
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stderr
     built, written, wrapped = result.stdout.strip().splitlines()
-    assert built == "ResNetBackbone P1 P2 P3 0.0"
+    assert built == "SpecBackbone P1 P2 P3 0.0"
     assert written == str(spec.to_dict())
     assert wrapped == "WrappedBackbone P2 P3 0.0"

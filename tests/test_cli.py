@@ -10,7 +10,7 @@ import pytest
 from typer.testing import CliRunner
 
 import resnet_backbones as rb
-from resnet_backbones import cli
+from resnet_backbones import cli, registry
 
 
 @pytest.fixture
@@ -28,7 +28,30 @@ def test_list_prints_every_backbone(run):
 
 def test_list_keeps_what_matches_the_pattern(run):
     found = json.loads(run("list", "resnet18*", "--json").stdout)
-    assert [one["name"] for one in found] == ["resnet18", "resnet18d"]
+    assert [one["name"] for one in found] == rb.list_backbones("resnet18*")
+    assert found[0]["parameters"] == 11_176_512
+    assert found[0]["levels"]["P3"] == {"channels": 128, "stride": 8}
+
+
+def test_list_shows_cost_channels_and_int8(run):
+    result = run("list", "resnet50")
+    (row,) = (line for line in result.stdout.splitlines() if line.strip().startswith("resnet50"))
+    figures = "resnet50 resnet 23.51 4.09 224 512 · 1024 · 2048 yes ResNet-50 (v1.5)"
+    assert " ".join(row.split()) == figures
+
+
+def test_list_keeps_a_family_and_what_is_quantizable(run):
+    found = json.loads(run("list", "--family", "wide_resnet", "--quantizable", "--json").stdout)
+    assert [one["name"] for one in found] == ["wide_resnet50_2", "wide_resnet101_2"]
+    nothing = run("list", "--family", "wide_resnet", "--not-quantizable")
+    assert nothing.exit_code == 1
+    assert "no backbone matches '*' and is of the family and kind asked for" in nothing.stderr
+
+
+def test_list_names_the_nearest_family_and_exits_with_1(run):
+    result = run("list", "--family", "wideresnet")
+    assert result.exit_code == 1
+    assert "Did you mean 'wide_resnet'" in result.stderr
 
 
 def test_list_says_so_and_exits_with_1_when_nothing_matches(run):
@@ -41,8 +64,36 @@ def test_list_says_so_and_exits_with_1_when_nothing_matches(run):
 def test_info_shows_levels_and_the_call_that_builds_it(run):
     result = run("info", "resnet50")
     assert result.exit_code == 0
-    for text in ("P3", "512", "bottleneck", "create_backbone('resnet50'"):
+    for text in ("P3", "512", "bottleneck", "create_backbone('resnet50', input_shape=(224, 224, 3))"):
         assert text in result.stdout
+
+
+def test_info_shows_paper_cost_preprocessing_and_weights(run):
+    printed = " ".join(run("info", "resnet50").stdout.split())
+    for text in (
+        "paper He et al. 2015, https://arxiv.org/abs/1512.03385",
+        "parameters 23.51 M (23,508,032), without a classifier",
+        "GMACs 4.09 at 224x224",
+        "int8 every operator has an int8 form",
+        "preprocessing imagenet",
+        "weights hf-hub:timm/resnet50.a1_in1k",
+        "torchvision:ResNet50_Weights.IMAGENET1K_V2",
+    ):
+        assert text in printed
+
+
+def test_info_names_the_activation_that_int8_lacks(run, monkeypatch):
+    monkeypatch.setattr(registry, "_backbones", dict(registry._backbones))
+    rb.register_backbone("selu_net", rb.ResNetSpec(activation="selu"))
+    assert "no: LiteRT has no int8 form of selu" in run("info", "selu_net").stdout
+
+
+def test_info_says_what_it_cannot_know(run, monkeypatch):
+    monkeypatch.setattr(registry, "_backbones", dict(registry._backbones))
+    rb.register_backbone("built_net", lambda input_shape: None)
+    result = run("info", "built_net")
+    assert result.exit_code == 0
+    assert "known once it is built" in result.stdout
 
 
 def test_info_as_json_holds_the_spec_and_the_levels(run):

@@ -4,24 +4,54 @@ import json
 import pytest
 
 from resnet_backbones import Preprocessing, ResNetSpec, backbone_info, list_backbones
+from resnet_backbones.errors import UnknownNameError
+from resnet_backbones.sketch import outline
+from resnet_backbones.specs import spec_from_dict
 
 
-@pytest.mark.parametrize("name", list_backbones("resnet*"))
+@pytest.mark.parametrize("name", list_backbones())
 def test_every_spec_survives_json(name):
     spec = backbone_info(name).spec
-    assert ResNetSpec.from_dict(json.loads(json.dumps(spec.to_dict()))) == spec
+    assert spec_from_dict(json.loads(json.dumps(spec.to_dict()))) == spec
+
+
+def test_defaults_that_hang_on_other_fields_follow_them():
+    spec = backbone_info("resnet18").spec
+    assert (spec.strides, spec.pool) == ((1, 2, 2, 2), "max")
+    assert spec.replace(depths=(1, 1, 1), widths=(8, 16, 16)).strides == (1, 2, 2)
+    assert spec.replace(stem="3x3").pool == "none"
+    assert outline(spec.replace(stem="3x3")).levels["P5"] == (512, 8)
+
+
+def test_a_spec_of_no_known_family_says_which_there_are():
+    with pytest.raises(UnknownNameError, match=r"'resnets'\. Did you mean 'resnet'.*Known: .*resnet"):
+        spec_from_dict({"family": "resnets"})
 
 
 def test_a_spec_with_everything_changed_survives_json():
     spec = ResNetSpec(
         block="basic",
-        depths=[1, 2],
+        depths=[2, 3],
         widths=[8, 16],
+        stage_strides=[2, 2],
+        stride_in_last=True,
         stem="deep_tiered",
         stem_width=16,
+        stem_pool="none",
         shortcut="avg_pool",
+        shortcut_kernel=3,
+        groups=2,
+        group_width=32,
+        scale=2,
+        reduce_first=2,
+        attention="se",
+        attention_ratio=0.25,
+        antialias="blur",
         activation="silu",
         stride_in_1x1=True,
+        conv_bias=True,
+        raw_levels=True,
+        padding="same",
         bn_momentum=0.99,
         bn_epsilon=1e-3,
         zero_init_last=False,
@@ -60,7 +90,7 @@ def test_a_spec_is_frozen():
         ({"drop_path_rate": "0.1"}, TypeError, "drop_path_rate must be a number"),
         ({"bn_epsilon": -1e-5}, ValueError, "bn_epsilon must be at least 0.0"),
         ({"stride_in_1x1": 1}, TypeError, "stride_in_1x1 must be True or False"),
-        ({"preprocessing": "imagenette"}, ValueError, "'zero_to_one', 'minus_one_to_one', 'imagenet'"),
+        ({"preprocessing": "imagenette"}, ValueError, "'zero_to_one', 'minus_one_to_one', 'caffe_bgr', 'imagenet'"),
         ({"preprocessing": {"mean": 0}}, TypeError, "preprocessing must be None, one of"),
         ({"preprocessing": {"scale": "1"}}, TypeError, "preprocessing scale must be a number"),
         (
@@ -100,7 +130,7 @@ def test_stages_dilate_where_they_may_not_stride(output_stride, strides, first_d
     assert [stage[0].first_dilation for stage in plan] == first_dilations
     assert [stage[0].dilation for stage in plan] == dilations
     assert [stage[1].first_dilation for stage in plan] == dilations
-    assert list(spec.level_strides().values()) == levels
+    assert [stride for _, stride in outline(spec).levels.values()] == levels
 
 
 def test_stochastic_depth_grows_linearly_to_the_last_block():

@@ -1,84 +1,108 @@
-"""Our ResNets against timm's, an independent implementation, with random weights and no download."""
+"""Our ResNets, v1 and v2, against timm's, an independent implementation, with random weights and no download."""
 
-import numpy as np
 import pytest
 import timm
-import torch
+from timm.models.resnet import BasicBlock, Bottleneck, ResNet
 
 import resnet_backbones as rb
+from resnet_backbones.variants import resnet, resnetv2
+from tests.reference.harness import (
+    CLASSES,
+    classifier_of,
+    compare,
+    compare_with_timm,
+    random_images,
+    randomised,
+    record,
+    torch_outputs,
+    within_bound,
+)
 
-BOUND = 1e-4  # of the largest magnitude in the feature map
+NAMES = [name for name in resnet.VARIANTS if timm.is_model(name)]
+NAMES_V2 = [name for name in resnetv2.VARIANTS if timm.is_model(name)]
+# Depths and letters that timm can build and has given no name, and none of its strides in the 1x1 convolution.
+NAMELESS = [name for name in resnet.VARIANTS if name not in NAMES and "_" not in name]
 
 
-def randomised(name, seed=0, **kwargs):
-    """A timm model whose batch-norm statistics and affine parameters are random too."""
-    torch.manual_seed(seed)
-    model = timm.create_model(name, pretrained=False, **kwargs).eval()
-    for module in model.modules():
-        if isinstance(module, torch.nn.BatchNorm2d):
-            torch.nn.init.uniform_(module.weight, 0.5, 1.5)
-            torch.nn.init.normal_(module.bias, std=0.2)
-            torch.nn.init.normal_(module.running_mean, std=0.2)
-            torch.nn.init.uniform_(module.running_var, 0.5, 2.0)
-    return model
+def normed_sums(model, images):
+    """Of timm's v2: the stem, and each stage's sum after the norm and activation that follow it."""
+    x, normed = model.stem(images), [model.stem[: model.stem_feat_idx + 1](images)]
+    stages = list(model.stages)
+    for number, stage in enumerate(stages):
+        x = stage(x)
+        norm = model.norm if stage is stages[-1] else stages[number + 1].blocks[0].norm1
+        normed.append(norm(x))
+    return normed
 
 
-def worst_errors(name, size, channels=3, timm_options=None, **overrides):
-    """Level -> largest error, as a share of the largest magnitude."""
-    reference = randomised(name, in_chans=channels, **(timm_options or {}))
-    backbone = rb.create_backbone(name, input_shape=(None, None, channels), **overrides)
-    rb.weights.from_timm(backbone, reference.state_dict())
-    images = np.random.default_rng(1).normal(size=(2, *size, channels)).astype("float32")
-    with torch.no_grad():
-        expected = reference.forward_intermediates(
-            torch.from_numpy(images.transpose(0, 3, 1, 2)), intermediates_only=True
+def test_there_are_timm_names_to_compare():
+    assert len(NAMES) >= 24
+    assert len(NAMES_V2) == 11
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_level_and_the_logits_equal_timm(name):
+    within_bound(compare_with_timm(name))
+
+
+@pytest.mark.parametrize("name", NAMES_V2)
+def test_every_normed_level_and_the_logits_of_v2_equal_timm(name):
+    within_bound(compare_with_timm(name, levels=normed_sums))
+
+
+@pytest.mark.parametrize("name", NAMELESS)
+def test_letters_and_depths_without_a_name_equal_timms_class(name):
+    spec = rb.backbone_info(name).spec
+    block = {"basic": BasicBlock, "bottleneck": Bottleneck}[spec.block]
+    stem_type = {"7x7": ""}.get(spec.stem, spec.stem)
+    reference = randomised(
+        ResNet(
+            block,
+            spec.depths,
+            num_classes=CLASSES,
+            stem_type=stem_type,
+            stem_width=spec.stem_width,
+            avg_down=spec.shortcut == "avg_pool",
         )
-    features = backbone.feature_extractor()(images, training=False)
-    errors = {}
-    for (level, ours), theirs in zip(features.items(), expected, strict=True):
-        theirs = theirs.numpy().transpose(0, 2, 3, 1)
-        assert ours.shape == theirs.shape
-        errors[level] = float(np.abs(np.asarray(ours) - theirs).max() / np.abs(theirs).max())
-    print(f"{name} {size} {overrides}: {errors}")
-    return errors
+    )
+    images = random_images()
+    expected, logits = torch_outputs(reference, images)
+    backbone = rb.create_backbone(name)
+    classifier = classifier_of(backbone)
+    rb.weights.from_timm(classifier, reference.state_dict())
+    errors = compare(backbone, classifier, images, expected, logits)
+    record("timm", name, errors)
+    within_bound(errors)
+
+
+@pytest.mark.parametrize("name", ["resnetv2_18", "resnetv2_50d"])
+def test_raw_levels_of_v2_equal_timms_sums(name):
+    within_bound(compare_with_timm(name, raw_levels=True))
 
 
 @pytest.mark.parametrize("size", [(96, 128), (97, 131)], ids=["even", "odd"])
 @pytest.mark.parametrize("name", ["resnet18", "resnet50", "resnet50d"])
-def test_every_level_equals_timm(name, size):
-    assert max(worst_errors(name, size).values()) < BOUND
-
-
-@pytest.mark.parametrize("name", ["resnet10t", "resnet14t", "resnet18d", "resnet26", "resnet50c", "resnet50s"])
-def test_the_other_stems_and_shortcuts_equal_timm(name):
-    assert max(worst_errors(name, (75, 64)).values()) < BOUND
+def test_every_level_and_the_logits_equal_timm_at_other_sizes(name, size):
+    within_bound(compare_with_timm(name, size=size))
 
 
 @pytest.mark.parametrize("output_stride", [8, 16])
-@pytest.mark.parametrize("name", ["resnet18", "resnet26d"])
+@pytest.mark.parametrize("name", ["resnet18", "resnet26d", "resnetv2_18", "resnetv2_50d"])
 def test_dilated_stages_equal_timm(name, output_stride):
-    errors = worst_errors(name, (97, 64), timm_options={"output_stride": output_stride}, output_stride=output_stride)
-    assert max(errors.values()) < BOUND
+    options = {"output_stride": output_stride}
+    levels = normed_sums if "v2" in name else None
+    within_bound(compare_with_timm(name, size=(97, 64), levels=levels, timm_options=options, **options))
 
 
 @pytest.mark.parametrize("channels", [1, 6])
-def test_any_number_of_input_channels_equals_timm(channels):
-    assert max(worst_errors("resnet10t", (64, 64), channels).values()) < BOUND
+@pytest.mark.parametrize("name", ["resnet10t", "resnetv2_18"])
+def test_any_number_of_input_channels_equals_timm(name, channels):
+    levels = normed_sums if "v2" in name else None
+    within_bound(compare_with_timm(name, size=(64, 64), levels=levels, channels=channels))
 
 
 @pytest.mark.parametrize("activation", ["silu", "elu", "gelu"])
 def test_activations_below_zero_equal_timm_at_borders_too(activation):
     """Max pooling must not see the zeros of its own padding where features are negative."""
-    errors = worst_errors("resnet18", (65, 64), timm_options={"act_layer": activation}, activation=activation)
-    assert max(errors.values()) < BOUND
-
-
-@pytest.mark.parametrize("name", rb.list_backbones("resnet*"))
-def test_parameters_have_timms_names_and_shapes(name):
-    """The whole catalogue, without computing anything: on torch's meta device a model has shapes only."""
-    with torch.device("meta"):
-        state = timm.create_model(name, pretrained=False).state_dict()
-    zeros = {key: np.broadcast_to(np.float32(0), tuple(value.shape)) for key, value in state.items()}
-    backbone = rb.create_backbone(name)
-    rb.weights.from_timm(backbone, zeros)  # raises if anything is missing, unexpected or of another shape
-    assert not any(np.any(weight) for weight in backbone.get_weights())
+    options = {"act_layer": activation}
+    within_bound(compare_with_timm("resnet18", size=(65, 64), timm_options=options, activation=activation))

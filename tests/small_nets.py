@@ -1,0 +1,24 @@
+"""What tests of small networks share: random images, and batch norms in which nothing is zero or one."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from resnet_backbones.keras_api import keras
+
+
+def images(*shape, seed=0):
+    """Normally distributed, (batch, height, width, channels), float32."""
+    return np.random.default_rng(seed).normal(size=shape).astype("float32")
+
+
+def randomise(model, seed=0):
+    """Random batch-norm statistics and affine parameters: zeros and ones would hide mistakes."""
+    random = np.random.default_rng(seed)
+    for layer in model._flatten_layers():
+        if isinstance(layer, keras.layers.BatchNormalization):
+            size = layer.gamma.shape
+            layer.set_weights(
+                [random.uniform(0.5, 1, size), *random.normal(0, 0.2, (2, *size)), random.uniform(0.8, 1.5, size)]
+            )
+    return model
