@@ -19,7 +19,7 @@ PYTHON ?= $(shell for candidate in python3.11 python3.12 python3.13 python3 pyth
 export TF_CPP_MIN_LOG_LEVEL ?= 3
 
 .NOTPARALLEL:
-.PHONY: help demo test test-keras3 test-legacy test-reference lint format benchmark clean
+.PHONY: help demo test test-keras3 test-legacy test-reference lint format catalogue numerics benchmark clean
 
 help:  ## This list
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 18
@@ -35,8 +35,11 @@ test-keras3: $(VENV)/.installed  ## The tests, with Keras 3
 test-legacy: $(VENV)/.installed  ## The tests, with tf_keras
 	TF_USE_LEGACY_KERAS=1 $(BIN)/python -m pytest -n 2 $(PYTEST_ARGS)
 
-test-reference: $(VENV)/.installed-reference  ## Numerics against timm (installs torch)
-	$(BIN)/python -m pytest tests/reference $(PYTEST_ARGS)
+test-reference: $(VENV)/.installed-reference  ## Numerics against timm, torchvision and others, all names (installs torch; REFERENCE_PART=2/6: a part)
+	$(BIN)/python -m pytest -n 2 tests/reference $(PYTEST_ARGS)
+
+numerics: $(VENV)/.installed-reference  ## Write docs/numerics.md anew, from what `make test-reference` measured
+	$(BIN)/python tests/reference/numerics_table.py
 
 lint: $(VENV)/.installed  ## ruff, mypy, import-linter
 	$(BIN)/ruff check .
@@ -47,6 +50,10 @@ lint: $(VENV)/.installed  ## ruff, mypy, import-linter
 format: $(VENV)/.installed  ## Put the code in ruff's form
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+catalogue: $(VENV)/.installed  ## Write docs/catalogue.md anew, from the registry
+	$(BIN)/python -m resnet_backbones.catalogue > docs/catalogue.md.part
+	mv docs/catalogue.md.part docs/catalogue.md
 
 benchmark: $(VENV)/.installed  ## Side by side with peers; tables under runs/
 	@ls benchmarks/*.py >/dev/null 2>&1 || { echo "There are no benchmarks yet."; exit 1; }
@@ -69,5 +76,5 @@ $(VENV)/.installed: pyproject.toml constraints.txt | $(BIN)/python
 # torch from wherever pip looks first; then what goes with it, without letting them choose another torch.
 $(VENV)/.installed-reference: $(VENV)/.installed
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt torch safetensors huggingface_hub pyyaml
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt --no-deps torchvision timm
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt --no-deps torchvision timm pytorchcv
 	@touch $@
