@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import difflib
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
+
+TARGETS = ("litert", "tensorrt", "portable")
 
 
 @dataclass(frozen=True)
@@ -18,9 +20,19 @@ class Scheme:
         activation_bits: bits of activations, one range a tensor.
         symmetric_activations: whether activation ranges are symmetric about zero (zero point 0).
         ema_decay: decay of the moving average of activation ranges while training observes them.
-        target: what the placement rules follow; ``"litert"`` puts ranges where LiteRT's int8 kernels need them.
+        target: whose rules say where ranges stand: ``"litert"`` where LiteRT's int8 kernels need them, ``"tensorrt"``
+            on the inputs of weighted layers only, ``"portable"`` LiteRT's places with those marked that TensorRT
+            does without. The last two are symmetric always.
+        float_outputs: leave the last weighted layers, those whose results the model returns, in float.
 
-    Source: the int8 specification of LiteRT, https://ai.google.dev/edge/litert/models/quantization_spec
+    Raises:
+        ValueError: a field is out of its bounds, or a symmetric target has asymmetric activations.
+
+    Example:
+        >>> Scheme("gpu_int8_heads", symmetric_activations=True, target="tensorrt")
+
+    Source: the int8 specification of LiteRT, https://ai.google.dev/edge/litert/models/quantization_spec; NVIDIA,
+    "Working with Quantized Types", https://docs.nvidia.com/deeplearning/tensorrt/latest/inference-library/work-quantized-types.html
     """
 
     name: str
@@ -29,6 +41,7 @@ class Scheme:
     symmetric_activations: bool = False
     ema_decay: float = 0.999
     target: str = "litert"
+    float_outputs: bool = False
 
     def __post_init__(self) -> None:
         if not 2 <= self.kernel_bits <= 8:
@@ -37,8 +50,17 @@ class Scheme:
             raise ValueError(f"Scheme {self.name!r}: activation_bits must be 2 to 16, got {self.activation_bits}.")
         if not 0.0 <= self.ema_decay < 1.0:
             raise ValueError(f"Scheme {self.name!r}: ema_decay must be in [0, 1), got {self.ema_decay}.")
-        if self.target != "litert":
-            raise ValueError(f"Scheme {self.name!r}: target must be 'litert', got {self.target!r}.")
+        if self.target not in TARGETS:
+            raise ValueError(f"Scheme {self.name!r}: target must be one of {', '.join(TARGETS)}, got {self.target!r}.")
+        if self.target != "litert" and not self.symmetric_activations:
+            raise ValueError(
+                f"Scheme {self.name!r}: TensorRT knows no zero points, so target {self.target!r} needs "
+                "symmetric_activations=True."
+            )
+
+    def replace(self, **changes: Any) -> Scheme:
+        """The scheme with some fields changed, e.g. ``get_scheme("gpu_int8").replace(float_outputs=False)``."""
+        return replace(self, **changes)
 
     def to_dict(self) -> dict[str, Any]:
         """The scheme as plain values, as saved models carry it."""
@@ -89,3 +111,7 @@ def get_scheme(scheme: str | Scheme) -> Scheme:
 
 
 register_scheme(Scheme("edge_int8"))
+# LiteRT's int16 activations have no zero point.
+register_scheme(Scheme("edge_int16x8", activation_bits=16, symmetric_activations=True))
+register_scheme(Scheme("gpu_int8", symmetric_activations=True, target="tensorrt", float_outputs=True))
+register_scheme(Scheme("portable_int8", symmetric_activations=True, target="portable"))
