@@ -11,11 +11,30 @@ from typing import Any
 from resnet_backbones.keras_api import DEPTHWISE_KERNEL, keras
 from resnet_backbones.layers.blur_pool import BlurPool2D
 from resnet_backbones.layers.channels import ChannelMax, ChannelMean, ChannelPad, ChannelSlice
+from resnet_backbones.quantization.composites import AVERAGE, IN_PAIRS, SEPARABLE, Composite
+from resnet_backbones.quantization.operations import operation_activation, operation_name
+from resnet_backbones.specs.base import INT8_ACTIVATIONS
 
-SIGMOID_RANGE = (0.0, 255.0 / 256.0)  # LiteRT fixes the output of sigmoid and softmax to scale 1/256, zero point -128
-TANH_RANGE = (-1.0, 127.0 / 128.0)
-FIXED_RANGES = {"sigmoid": SIGMOID_RANGE, "softmax": SIGMOID_RANGE, "tanh": TANH_RANGE}
+# LiteRT fixes the output of these: in int8 to scale 1/256, zero point -128 (tanh 1/128, 0); in int16 to 1/32768, 0.
+_FIXED_RANGES = {"sigmoid": (0.0, 255.0 / 256.0), "softmax": (0.0, 255.0 / 256.0), "tanh": (-1.0, 127.0 / 128.0)}
+_FIXED_RANGE_16 = (-32767.0 / 32768.0, 32767.0 / 32768.0)
+# Activations LiteRT computes in integers, those of specs and one that has no name there.
+INT8 = INT8_ACTIVATIONS | {"clipped_relu"}
 FUSED = frozenset({"relu", "relu6"})  # LiteRT computes these inside the operator before them
+
+
+def fixed_range(layer: Any, activation: str, bits: int) -> tuple[float, float] | None:
+    """The range of an activation's output that is known beforehand, at 8 or 16 bits; ``None`` when it is observed.
+
+    LiteRT fixes the results of some. A hard sigmoid's and a clipped ReLU's bounds are its range's: the integers cannot
+    leave it, so that LiteRT needs no operator for the clipping.
+    """
+    limit = {"hard_sigmoid": 1.0, "clipped_relu": getattr(layer, "max_value", None)}.get(activation)
+    if limit is not None:
+        return (0.0 if bits <= 8 else -float(limit)), float(limit)
+    if activation not in _FIXED_RANGES:
+        return None
+    return _FIXED_RANGES[activation] if bits <= 8 else _FIXED_RANGE_16
 
 
 @dataclass(frozen=True)
@@ -27,10 +46,12 @@ class Rule:
             stands alone), ``"activation"``, ``"add"`` (fuses an activation behind it), ``"compute"`` (any other
             operator with an output range of its own), ``"same_range"`` (moves values without changing them: no range).
         kernels: for weighted layers, attribute -> axes reduced to find its ranges (``None``: one range).
+        composite: for layers that LiteRT runs as several operators, how they are computed with ranges in between.
     """
 
     role: str
     kernels: tuple[tuple[str, tuple[int, ...] | None], ...] = ()
+    composite: Composite | None = None
 
 
 CONVOLUTION = Rule("weighted", kernels=(("kernel", (0, 1, 2)),))
@@ -60,7 +81,11 @@ def rule_of(layer: Any) -> Rule | None:
     for cls in type(layer).__mro__:
         if cls in _RULES:
             return _RULES[cls]
-    return None
+        known = _RULES_OF_OTHERS.get((cls.__module__.split(".")[0], cls.__name__))
+        if known is not None:
+            return known
+    operation = operation_name(layer)
+    return _OPERATIONS.get(operation, _ACTIVATION) if operation else None
 
 
 def activation_name(layer: Any) -> str | None:
@@ -69,16 +94,28 @@ def activation_name(layer: Any) -> str | None:
         slope, limit = float(layer.negative_slope or 0.0), layer.max_value
         if slope == 0.0 and (limit is None or float(limit) == 6.0):
             return "relu" if limit is None else "relu6"
-        return "leaky_relu" if limit is None else "?"
+        if limit is None:
+            return "leaky_relu"
+        return "clipped_relu" if slope == 0.0 and float(limit) > 0.0 else "?"
     for cls, known in _ACTIVATION_LAYERS.items():
         if isinstance(layer, cls):
             return known
+    if type(layer).__name__ in _ACTIVATIONS_OF_OTHERS:
+        return _ACTIVATIONS_OF_OTHERS[type(layer).__name__]
+    if operation_name(layer):
+        return operation_activation(layer)
     function = getattr(layer, "activation", None)
+    if isinstance(function, keras.layers.Layer):
+        return activation_name(function)
     name = getattr(function, "__name__", "?") if function is not None else None
     return None if name == "linear" else name
 
 
 _layers = keras.layers
+_ACTIVATION = Rule("activation")
+# Layers of libraries that need not be installed: package and class name.
+_ACTIVATIONS_OF_OTHERS = {"HardSigmoidActivation": "hard_sigmoid"}
+_RULES_OF_OTHERS = {("keras_cv", name): _ACTIVATION for name in _ACTIVATIONS_OF_OTHERS}
 _ACTIVATION_LAYERS = {_layers.Softmax: "softmax", _layers.LeakyReLU: "leaky_relu", _layers.ELU: "elu"}
 
 _RULES.update(
@@ -86,25 +123,34 @@ _RULES.update(
         _layers.Conv2D: CONVOLUTION,
         _layers.DepthwiseConv2D: Rule("weighted", kernels=((DEPTHWISE_KERNEL, (0, 1)),)),
         BlurPool2D: Rule("weighted", kernels=(("kernel", (0, 1)),)),  # its kernel is a constant
-        _layers.Conv2DTranspose: Rule("weighted", kernels=(("kernel", None),)),
-        # Per-channel fake quantization of a matrix multiplication's kernel does not convert.
-        _layers.Dense: Rule("weighted", kernels=(("kernel", None),)),
+        _layers.SeparableConv2D: Rule(
+            "weighted",
+            kernels=(("depthwise_kernel", (0, 1)), ("pointwise_kernel", (0, 1, 2))),
+            composite=SEPARABLE,
+        ),
+        _layers.Conv2DTranspose: Rule("weighted", kernels=(("kernel", (0, 1, 3)),)),  # (height, width, out, in)
+        _layers.Dense: Rule("weighted", kernels=(("kernel", (0,)),)),
         _layers.BatchNormalization: Rule("batch_norm"),
-        _layers.Add: Rule("add"),
-        _layers.Activation: Rule("activation"),
-        _layers.ReLU: Rule("activation"),
-        _layers.LeakyReLU: Rule("activation"),
-        _layers.ELU: Rule("activation"),
-        _layers.Softmax: Rule("activation"),
+        _layers.Add: Rule("add", composite=IN_PAIRS),
+        _layers.Multiply: Rule("compute", composite=IN_PAIRS),
+        _layers.Maximum: Rule("compute", composite=IN_PAIRS),
+        _layers.Minimum: Rule("compute", composite=IN_PAIRS),
+        _layers.Average: Rule("compute", composite=AVERAGE),
     }
+)
+_RULES.update(
+    dict.fromkeys(
+        (_layers.Activation, _layers.ReLU, _layers.LeakyReLU, _layers.ELU, _layers.Softmax),
+        _ACTIVATION,
+    )
 )
 _RULES.update(
     dict.fromkeys(
         (
             _layers.GlobalAveragePooling2D,
             _layers.Concatenate,
-            _layers.Multiply,
             _layers.Subtract,
+            _layers.PReLU,
             _layers.Rescaling,
             _layers.Normalization,
             ChannelMean,
@@ -134,3 +180,8 @@ _RULES.update(
         Rule("same_range"),
     )
 )
+# Bare operations, by what they do; those that are no merge are activations.
+_OPERATIONS = {
+    "add": Rule("add"),
+    **dict.fromkeys(("subtract", "multiply", "maximum", "minimum", "concatenate"), Rule("compute")),
+}

@@ -13,9 +13,12 @@ from typing import Any
 
 import tensorflow as tf
 
-from resnet_backbones.keras_api import input_signature, keras, leaf_and_nested_layers
+from resnet_backbones.keras_api import input_signature, keras
 from resnet_backbones.quantization import context
+from resnet_backbones.quantization.operations import is_operation, operations_of
 from resnet_backbones.quantization.quantizers import ActivationQuantizer, BatchNormFreeze
+from resnet_backbones.quantization.rules import rule_of
+from resnet_backbones.quantization.schedule_state import ScheduleState
 
 _ALIASES = frozenset({"Identity", "Cast", "StopGradient"})  # the same tensor under another name or precision
 # Bare operations that move values without changing them: their results share the range of what they read.
@@ -23,7 +26,7 @@ _MOVES = frozenset(
     {"Reshape", "Transpose", "StridedSlice", "Split", "SplitV", "Squeeze", "ExpandDims", "MaxPool", "Pad", "Tile",
      "ResizeNearestNeighbor", "ResizeBilinear"}
 )  # fmt: skip
-_HELPERS = (ActivationQuantizer, BatchNormFreeze)
+_HELPERS = (ActivationQuantizer, BatchNormFreeze, ScheduleState)
 _METADATA = frozenset({"Shape"})  # reads a shape, not values
 
 
@@ -32,7 +35,8 @@ class LeafCall:
     """One call of one leaf layer.
 
     Attributes:
-        layer: the layer.
+        layer: the layer, or a bare operation of a functional model.
+        host: the layer that holds what belongs to it: itself, or for a bare operation of Keras 3 its model.
         index: which call of this layer it is, 0 for the first.
         inputs, outputs: the graph tensors it was given and returned, nests flattened.
         order: position among all leaf calls.
@@ -42,17 +46,50 @@ class LeafCall:
     index: int
     inputs: list[tf.Tensor]
     order: int
+    host: Any
     outputs: list[tf.Tensor] = field(default_factory=list)
 
 
 def is_leaf(layer: Any) -> bool:
-    """Whether the layer holds no other layer (this library's own helpers aside)."""
-    if isinstance(layer, (keras.layers.InputLayer, *_HELPERS)):
+    """Whether a layer is quantized as a whole: it has a rule, or holds no other layer (this library's helpers aside).
+
+    A ``Lambda`` is none: what it does is bare operations, whose results are quantized where layers read them.
+    """
+    if isinstance(layer, (keras.layers.InputLayer, keras.layers.Lambda, *_HELPERS)) or is_operation(layer):
         return False
-    # Keras 2 makes layers of bare operations (`TFOpLambda`, `SlicingOpLambda`); they stay operations here.
-    if type(layer).__name__.endswith("OpLambda"):
-        return False
-    return all(isinstance(child, _HELPERS) for child in layer._flatten_layers(include_self=False))
+    return _children(layer) == [] or rule_of(layer) is not None
+
+
+def _children(layer: Any) -> list[Any]:
+    children = layer._flatten_layers(recursive=False, include_self=False)
+    return [child for child in children if child is not layer and not isinstance(child, _HELPERS)]
+
+
+def leaves_of(model: Any) -> dict[Any, Any]:
+    """Every leaf layer below a model, and every bare operation that has a rule.
+
+    Args:
+        model: a built model.
+
+    Returns:
+        Layer or operation -> the layer that holds what belongs to it.
+    """
+    leaves: dict[Any, Any] = {}
+    seen: set[int] = set()
+
+    def visit(layer: Any) -> None:
+        if id(layer) in seen:
+            return
+        seen.add(id(layer))
+        if layer is not model and is_leaf(layer):
+            leaves[layer] = layer
+            return
+        for child in _children(layer):
+            visit(child)
+
+    visit(model)
+    leaves.update((operation, host) for operation, host in operations_of(model) if rule_of(operation) is not None)
+    return leaves
 
 
 class Trace:
@@ -81,7 +118,7 @@ class Trace:
         def recorder(layer, call):
             def recorded(*args, **kwargs):
                 tensors = [t for t in tf.nest.flatten((args, kwargs)) if tf.is_tensor(t)]
-                entry = LeafCall(layer, counts.get(id(layer), 0), tensors, len(self.calls))
+                entry = LeafCall(layer, counts.get(id(layer), 0), tensors, len(self.calls), leaves[layer])
                 counts[id(layer)] = entry.index + 1
                 self.calls.append(entry)
                 graph = tf.compat.v1.get_default_graph()
@@ -101,8 +138,8 @@ class Trace:
             self._keep = outputs
             return outputs
 
-        leaves = [layer for layer in leaf_and_nested_layers(model) if is_leaf(layer)]
-        with context.use_mode(context.FLOAT), replaced_calls(leaves, recorder):
+        leaves = leaves_of(model)
+        with context.use_mode(context.FLOAT), replaced_calls(list(leaves), recorder):
             self._function = tf.function(forward, autograph=False).get_concrete_function(signature)
         for call in self.calls:
             call.inputs = [self.canonical(t) for t in call.inputs]

@@ -17,7 +17,7 @@ PADDINGS = ("symmetric", "same")
 #: Activations that LiteRT computes in int8, alone or fused into the operator before them.
 INT8_ACTIVATIONS = frozenset(
     {"relu", "relu6", "leaky_relu", "leaky_relu_001", "silu", "swish", "gelu", "hard_swish", "hard_silu"}
-    | {"sigmoid", "softmax", "tanh"}
+    | {"sigmoid", "softmax", "tanh", "hard_sigmoid"}
 )
 
 _Spec = TypeVar("_Spec", bound="BackboneSpec")

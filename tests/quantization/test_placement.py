@@ -6,18 +6,20 @@ import pytest
 
 from resnet_backbones.keras_api import keras
 from resnet_backbones.quantization.placement import place
+from resnet_backbones.quantization.schemes import get_scheme
+from resnet_backbones.quantization.selection import Selection
 from resnet_backbones.quantization.trace import Trace
 
 layers = keras.layers
 
 
-def points(model, exclude=()):
+def points(model, exclude=(), scheme="edge_int8"):
     """{"layer[call]:port"} of every range."""
     trace = Trace(model)
     calls = trace.calls
     named = []
-    for site in place(trace, exclude).sites:
-        named.append(" = ".join(f"{calls[o].layer.name}[{calls[o].index}]:{port}" for o, port in site.points))
+    for site in place(trace, Selection(model, get_scheme(scheme), exclude)).sites:
+        named.append(" = ".join(sorted(f"{calls[o].layer.name}[{calls[o].index}]:{port}" for o, port in site.points)))
     return set(named)
 
 
@@ -98,7 +100,7 @@ def test_results_of_bare_operations_are_quantized_once_where_layers_read_them():
     model = keras.Model(image, TopDown()([fine, coarse]))
     found = points(model)
     # One range, read by two layers; never two ranges for one tensor.
-    assert "upsample[0]:input:0 = smooth_coarse[0]:input:0" in found
+    assert "smooth_coarse[0]:input:0 = upsample[0]:input:0" in found
     assert "smooth_fine[0]:input:0" in found
     # A convolution read by a bare operation has its range at once, fused activation or not.
     assert {"fine[0]:output", "coarse[0]:output"} <= found
@@ -117,7 +119,7 @@ def test_activations_without_an_int8_form_are_islands_of_float(name):
     x = conv_bn(image, "stem", activation=name)
     model = keras.Model(image, layers.Conv2D(2, 1, name="head")(x))
     trace = Trace(model)
-    assert name in place(trace).unsupported["stem_act"]
+    assert name in place(trace, Selection(model, get_scheme("edge_int8"))).unsupported["stem_act"]
     assert {"stem_bn[0]:output", "head[0]:input:0"} <= points(model)
 
 
@@ -143,3 +145,33 @@ def test_a_lone_batch_norm_has_ranges_of_its_own():
     x = layers.Add(name="add")([x, image])
     x = layers.ReLU(name="relu")(layers.BatchNormalization(name="bn")(x))
     assert {"add[0]:output", "relu[0]:output"} <= points(keras.Model(image, x))
+
+
+def test_a_separable_convolution_has_a_range_between_its_two_kernels():
+    image = layers.Input((8, 8, 3))
+    x = layers.BatchNormalization(name="bn")(layers.SeparableConv2D(4, 3, name="separable")(image))
+    assert points(keras.Model(image, layers.ReLU(name="relu")(x))) == {
+        "separable[0]:input:0", "separable[0]:between:0", "relu[0]:output"
+    }  # fmt: skip
+
+
+def test_a_sum_of_three_has_a_range_for_the_first_two():
+    image = layers.Input((8, 8, 4))
+    parts = [layers.Conv2D(4, 1, name=f"part{i}")(image) for i in range(3)]
+    assert {"add[0]:between:0", "add[0]:output"} <= points(keras.Model(image, layers.Add(name="add")(parts)))
+
+
+def test_a_bare_sum_between_layers_has_a_range_as_an_addition_has():
+    image = layers.Input((8, 8, 4))
+    total = layers.Conv2D(4, 1, name="one")(image) + layers.Conv2D(4, 1, name="two")(image)
+    found = points(keras.Model(image, layers.Conv2D(4, 1, name="last")(total)))
+    of_layers = {"one[0]:input:0 = two[0]:input:0", "one[0]:output", "two[0]:output", "last[0]:output"}
+    assert of_layers < found
+    (of_the_sum,) = found - of_layers
+    assert of_the_sum.endswith("[0]:output")
+
+
+def test_an_activation_given_as_a_layer_belongs_to_its_convolution():
+    image = layers.Input((8, 8, 3))
+    model = keras.Model(image, layers.Conv2D(4, 1, activation=layers.LeakyReLU(), name="conv")(image))
+    assert points(model) == {"conv[0]:input:0", "conv[0]:preactivation", "conv[0]:output"}

@@ -1,0 +1,80 @@
+"""Layers that LiteRT runs as several operators: the same computation, with a range for each tensor between them.
+
+A tensor without a range makes the operators on both of its sides float. Where such a tensor lies inside a layer, the
+layer's call is replaced by one of these functions, in training too, so that training sees the rounding.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import tensorflow as tf
+
+
+@dataclass(frozen=True)
+class Steps:
+    """What a layer's steps are made of.
+
+    Attributes:
+        call: the layer's own call.
+        value: function giving an attribute of the layer by its name, kernels quantized.
+        between: function quantizing a tensor between two steps: ``between(0, tensor)``, ``between(1, tensor)``...
+    """
+
+    call: Callable[..., Any]
+    value: Callable[[str], Any]
+    between: Callable[[int, Any], Any]
+
+
+@dataclass(frozen=True)
+class Composite:
+    """How a layer is computed in steps.
+
+    Args:
+        call: function of the :class:`Steps` and the layer's input; returns what the layer returns.
+        count: function of the number of inputs: how many tensors lie between the steps, 0 where the layer's
+            own call will do.
+    """
+
+    call: Callable[[Steps, Any], Any]
+    count: Callable[[int], int]
+
+
+def _separable(steps: Steps, inputs: Any) -> Any:
+    """A depthwise convolution, and a 1x1 convolution of its result."""
+    value = steps.value
+    outputs = tf.nn.depthwise_conv2d(
+        inputs,
+        tf.convert_to_tensor(value("depthwise_kernel")),
+        [1, *value("strides"), 1],
+        value("padding").upper(),
+        dilations=list(value("dilation_rate")),
+    )
+    outputs = tf.nn.conv2d(steps.between(0, outputs), tf.convert_to_tensor(value("pointwise_kernel")), 1, "VALID")
+    if value("use_bias"):
+        outputs = tf.nn.bias_add(outputs, tf.convert_to_tensor(value("bias")))
+    activation = value("activation")
+    return outputs if activation is None else activation(outputs)
+
+
+def _in_pairs(steps: Steps, inputs: Sequence[Any]) -> Any:
+    """The first two merged, then each of the others with what came before."""
+    first, *others, last = inputs
+    for number, other in enumerate(others):
+        first = steps.between(number, steps.call([first, other]))
+    return steps.call([first, last])
+
+
+def _average(steps: Steps, inputs: Sequence[Any]) -> Any:
+    """A sum, pair by pair, and its division."""
+    total, *others = inputs
+    for number, other in enumerate(others):
+        total = steps.between(number, total + other)
+    return total * tf.cast(1.0 / len(inputs), total.dtype)
+
+
+SEPARABLE = Composite(_separable, lambda inputs: 1)
+IN_PAIRS = Composite(_in_pairs, lambda inputs: inputs - 2)
+AVERAGE = Composite(_average, lambda inputs: inputs - 1)

@@ -1,0 +1,141 @@
+"""Where quantizers go for LiteRT: where its integer kernels read their scales.
+
+* Nothing between a convolution, its batch norm and its ReLU, nor between an addition and its ReLU: the converter
+  fuses them into one operator, so only the end of such a chain has a range.
+* Both inputs of an addition and its (activated) output have ranges.
+* One tensor, one range. Layers that only move values (padding, max pooling, nearest upsampling) add none.
+* A layer called several times, such as a detection head shared by the pyramid levels, has its own ranges per call.
+* What a bare operation computed is quantized where the next layers read it.
+* Where a layer of other bits reads a tensor, the tensor has a second range there: LiteRT converts between the two.
+
+Source: LiteRT's int8 specification, https://ai.google.dev/edge/litert/models/quantization_spec
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import tensorflow as tf
+
+from resnet_backbones.keras_api import keras
+from resnet_backbones.quantization.placer import Placer
+from resnet_backbones.quantization.rules import FUSED, INT8, activation_name, fixed_range
+from resnet_backbones.quantization.selection import Selection
+from resnet_backbones.quantization.sites import QuantizerSite
+from resnet_backbones.quantization.trace import LeafCall, Trace
+
+
+class LiteRTPlacer(Placer):
+    """LiteRT's rules, a method a role."""
+
+    def __init__(self, trace: Trace, selection: Selection) -> None:
+        super().__init__(trace, selection)
+        self._bits_at_output: dict[int, int] = {}  # id of a tensor -> bits of the range its producer gave it
+        self._site_at_inputs: dict[tuple[int, int], QuantizerSite] = {}  # (id of a tensor, bits)
+
+    # --- one method a role -------------------------------------------------------------------------------------
+
+    def place_same_range(self, call: LeafCall) -> None:
+        if call.outputs and all(any(out is given for given in call.inputs) for out in call.outputs):
+            return  # an identity in inference, such as dropout
+        carried = [bits for tensor in call.inputs if (bits := self._bits_of(tensor)) is not None]
+        bits = carried[0] if carried else self._bits(call)
+        self._quantize_inputs(call, bits)
+        self._bits_at_output.update((id(tensor), bits) for tensor in call.outputs)
+
+    def place_weighted(self, call: LeafCall) -> None:
+        self._quantize_inputs(call)
+        self.kernel(call)
+        self.between(call)
+        activation = activation_name(call.layer)
+        if activation is None or activation in FUSED:
+            self._quantize_output(self.absorb_chain(call), self._bits(call))
+            return
+        self.site([(call.order, "preactivation")], self._bits(call))
+        if activation in INT8:
+            self._quantize_activated(call, activation)
+        else:
+            self._report_activation(call, activation)
+
+    def place_add(self, call: LeafCall) -> None:
+        self._quantize_inputs(call)
+        self.between(call)
+        self._quantize_output(self.absorb_chain(call), self._bits(call))
+
+    def place_batch_norm(self, call: LeafCall) -> None:
+        self.placement.lone_batch_norms.append(call.order)
+        self.place_add(call)
+
+    def place_activation(self, call: LeafCall) -> None:
+        activation = activation_name(call.layer)
+        if activation is None:  # linear
+            return
+        if activation not in INT8:
+            self._report_activation(call, activation)
+            return
+        self._quantize_inputs(call)
+        self._quantize_activated(call, activation)
+
+    def place_compute(self, call: LeafCall) -> None:
+        preprocessing = isinstance(call.layer, (keras.layers.Rescaling, keras.layers.Normalization))
+        if preprocessing and self._reads_model_input(call):
+            self._quantize_output(call, self._bits(call))  # the exported file takes its result as input
+            return
+        self._quantize_inputs(call)
+        self.between(call)
+        if not self._joins_outputs(call):
+            self._quantize_output(call, self._bits(call))
+
+    # --- helpers -----------------------------------------------------------------------------------------------
+
+    def _bits(self, call: LeafCall) -> int:
+        return self.selection.bits(call.layer).activation
+
+    def _report_activation(self, call: LeafCall, activation: str) -> None:
+        self.placement.unsupported[call.layer.name] = f"activation {activation!r} has no int8 form in LiteRT"
+
+    def _quantize_activated(self, call: LeafCall, activation: str) -> None:
+        bits = self._bits(call)
+        fixed = fixed_range(_applies(call.layer), activation, bits)
+        # These have a scale and a zero point of their own, whatever the scheme.
+        self._quantize_output(call, bits, fixed, symmetric=None if fixed is None else bits > 8)
+
+    def _quantize_output(self, call: LeafCall, bits: int, fixed=None, symmetric=None) -> None:
+        self._bits_at_output.update((id(tensor), bits) for tensor in call.outputs)
+        self.site([(call.order, "output")], bits, fixed, symmetric)
+
+    def _quantize_inputs(self, call: LeafCall, bits: int | None = None) -> None:
+        bits = bits or self._bits(call)
+        for position, tensor in enumerate(call.inputs):
+            if tensor.dtype.is_floating and self._bits_of(tensor) != bits:
+                self._quantize_input(call, position, tensor, bits)
+
+    def _quantize_input(self, call: LeafCall, position: int, tensor: tf.Tensor, bits: int) -> None:
+        point = (call.order, f"input:{position}")
+        site = self._site_at_inputs.get((id(tensor), bits))
+        if site is None:
+            self._site_at_inputs[id(tensor), bits] = self.site([point], bits)
+        else:
+            site.points.append(point)
+
+    def _bits_of(self, tensor: tf.Tensor) -> int | None:
+        """Bits of the range a tensor carries, from its producer or moved unchanged from one that has it; else None."""
+        if id(tensor) in self._bits_at_output:
+            return self._bits_at_output[id(tensor)]
+        source = self.trace.moved_from(tensor) if self.trace.producer(tensor) is None else None
+        return None if source is None else self._bits_of(source)
+
+    def _reads_model_input(self, call: LeafCall) -> bool:
+        return all(any(tensor is given for given in self.trace.inputs) for tensor in call.inputs)
+
+    def _joins_outputs(self, call: LeafCall) -> bool:
+        """Whether the call only concatenates what the model returns: an export returns the parts instead."""
+        output = call.outputs[0]
+        is_output = any(output is tensor for tensor in self.trace.outputs)
+        return is_output and isinstance(call.layer, keras.layers.Concatenate) and not self.trace.consumers(output)
+
+
+def _applies(layer: Any) -> Any:
+    """The layer that applies a layer's activation: the one it was given as its activation, or itself."""
+    activation = getattr(layer, "activation", None)
+    return activation if isinstance(activation, keras.layers.Layer) else layer
