@@ -13,15 +13,17 @@ from typing import Any
 
 QUANTIZE = "quantize"  # fake-quantize; in training mode also observe ranges
 FLOAT = "float"  # as if never quantized
-CALIBRATE = "calibrate"  # run in float, widen every range to what is seen
+CALIBRATE = "calibrate"  # run in float, record what every range sees
 EXPORT = "export"  # fake-quantize with ranges as constants, in the form converters recognise
 
 
 class _State(threading.local):
     def __init__(self) -> None:
         self.mode = QUANTIZE
+        self.view = "litert"
         self.calls: dict[int, int] | None = None  # id(layer) -> calls seen in this pass
         self.results: dict[tuple[int, int], tuple[Any, Any]] = {}  # (id(quantizer), id(tensor)) -> (tensor, quantized)
+        self.records: list[tuple[Any, Any]] | None = None  # (quantizer, tensor), in order of call
 
 
 _state = _State()
@@ -40,6 +42,30 @@ def use_mode(new_mode: str) -> Iterator[None]:
         yield
     finally:
         _state.mode = previous
+
+
+def view() -> str:
+    """Whose file the quantized graph stands for: ``"litert"`` or ``"tensorrt"``."""
+    return _state.view
+
+
+@contextlib.contextmanager
+def use_view(new_view: str) -> Iterator[None]:
+    """Within it, ranges that the target's file does without are the identity (scheme ``portable_int8``).
+
+    Args:
+        new_view: ``"litert"`` (all ranges) or ``"tensorrt"``.
+
+    Raises:
+        ValueError: another name.
+    """
+    if new_view not in ("litert", "tensorrt"):
+        raise ValueError(f"A view is 'litert' or 'tensorrt', got {new_view!r}.")
+    previous, _state.view = _state.view, new_view
+    try:
+        yield
+    finally:
+        _state.view = previous
 
 
 @contextlib.contextmanager
@@ -72,3 +98,19 @@ def quantized_once(quantizer: Any, tensor: Any) -> Any:
     if key not in _state.results:
         _state.results[key] = tensor, quantizer(tensor)  # keeping the tensor keeps its id from being reused
     return _state.results[key][1]
+
+
+@contextlib.contextmanager
+def recording() -> Iterator[list[tuple[Any, Any]]]:
+    """Within it, in mode ``CALIBRATE``, every quantizer adds (itself, the tensor it was given) to the list yielded."""
+    previous, _state.records = _state.records, []
+    try:
+        yield _state.records
+    finally:
+        _state.records = previous
+
+
+def record(quantizer: Any, tensor: Any) -> None:
+    """Adds to the running :func:`recording`, if there is one."""
+    if _state.records is not None:
+        _state.records.append((quantizer, tensor))

@@ -16,22 +16,25 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from resnet_backbones.keras_api import float32_variable, keras, serializable, tfmot_quantizers
+from resnet_backbones.keras_api import (
+    float32_variable,
+    kept_in_checkpoints,
+    keras,
+    same_on_every_replica,
+    serializable,
+    tfmot_quantizers,
+)
 from resnet_backbones.quantization import context
+from resnet_backbones.quantization.kernel_quantizer import KernelQuantizer, read
+from resnet_backbones.quantization.replicas import bounds_over_replicas
+
+__all__ = ["ActivationQuantizer", "BatchNormFreeze", "KernelQuantizer", "read"]
 
 _tfmot = tfmot_quantizers()
 
 # An exported range is at least this wide; one narrower, of a tensor that was always zero, becomes 1 wide: a convolution
 # whose result has far smaller steps than its sums, LiteRT's XNNPACK refuses (the ratio must be below 256).
 MINIMUM_WIDTH = 1e-5
-
-
-def read(variable: Any) -> np.ndarray:
-    """A variable's value now, also while a function is being traced; a constant array itself."""
-    if isinstance(variable, np.ndarray):
-        return variable
-    with tf.init_scope():
-        return variable.numpy()
 
 
 class _VariableHost:
@@ -42,28 +45,43 @@ class _VariableHost:
 
     def add_weight(self, name: str, shape: Any = None, initializer: Any = None, trainable: bool = False) -> Any:
         shape = () if shape is None else (shape,) if isinstance(shape, int) else tuple(shape)
-        variable = self._layer.add_weight(name=name, shape=shape, initializer=initializer, trainable=trainable)
-        return float32_variable(variable)
+        variable = self._layer.add_weight(
+            name=name, shape=shape, initializer=initializer, trainable=trainable, aggregation=same_on_every_replica()
+        )
+        return kept_in_checkpoints(self._layer, name, float32_variable(variable))
+
+
+def kept_by_its_own_gradient(tensor: tf.Tensor) -> bool:
+    """Whether the operation that made a graph's tensor keeps it for its own gradient, as ReLU does."""
+    if tf.executing_eagerly():
+        return True
+    operation = tensor.op
+    while operation.type == "Identity":
+        operation = operation.inputs[0].op
+    return operation.type in ("Relu", "Relu6", "MaxPool", "Sigmoid", "Softmax", "Tanh")
 
 
 @serializable("ActivationQuantizer")
 class ActivationQuantizer(keras.layers.Layer):
     """Fake-quantizes one tensor with one range.
 
-    The range starts at TFMOT's -6..6 and counts as unknown until a batch was observed: in calibration it is widened
-    to all that is seen; in training it is an exponential moving average while ``observing`` is 1, still when it is 0.
+    The range starts at TFMOT's -6..6 and counts as unknown until a batch was observed. Calibration sets it; in training
+    it is an exponential moving average while ``observing`` is 1, and stands still when that is 0. The replicas of a
+    ``tf.distribute`` strategy move it by the smallest and largest value that any of them saw.
 
     Args:
         bits: of the quantized value, 2 to 16.
         symmetric: whether the range is symmetric about zero.
         ema_decay: of the moving average.
         fixed_range: (min, max) that never changes, e.g. (0, 255/256) behind a softmax; ``None`` observes.
+        litert_only: the identity within ``context.use_view("tensorrt")``.
     """
 
-    def __init__(self, bits=8, symmetric=False, ema_decay=0.999, fixed_range=None, **kwargs) -> None:
+    def __init__(self, bits=8, symmetric=False, ema_decay=0.999, fixed_range=None, litert_only=False, **kwargs) -> None:
         kwargs.setdefault("dtype", "float32")
         super().__init__(autocast=False, **kwargs)
         self.bits, self.symmetric, self.ema_decay = bits, symmetric, ema_decay
+        self.litert_only = litert_only
         self.fixed_range = None if fixed_range is None else tuple(fixed_range)
         self.quantizer = _tfmot.MovingAverageQuantizer(
             num_bits=bits, per_axis=False, symmetric=symmetric, narrow_range=symmetric
@@ -97,6 +115,36 @@ class ActivationQuantizer(keras.layers.Layer):
             low, high = (-1.0, 1.0) if self.symmetric else (0.0, 1.0)
         return low, high
 
+    def sound_range(self, low: float, high: float) -> tuple[float, float]:
+        """A range as this quantizer can have it: widened until zero is inside and, if symmetric, to its larger side.
+
+        Args:
+            low: the smallest value.
+            high: the largest.
+
+        Raises:
+            ValueError: this range is fixed, or the new one not finite or the wrong way round.
+        """
+        if self.fixed_range is not None:
+            raise ValueError(f"{self.name!r} has the fixed range {self.fixed_range}; it cannot be set.")
+        if not (np.isfinite(low) and np.isfinite(high) and low <= high):
+            raise ValueError(f"{self.name!r}: a range is two finite numbers, the smaller one first; got {low}, {high}.")
+        low, high = min(low, 0.0), max(high, 0.0)
+        return (min(low, -high), max(high, -low)) if self.symmetric else (low, high)
+
+    def set_range(self, low: float, high: float, batches: int = 1) -> None:
+        """Sets the range to :meth:`sound_range`; it counts as known from now on.
+
+        Args:
+            low: the smallest value.
+            high: the largest.
+            batches: how many batches it was read off.
+        """
+        low, high = self.sound_range(low, high)
+        self.range_min.assign(low)
+        self.range_max.assign(high)
+        self.batches_seen.assign(float(batches))
+
     def reset(self) -> None:
         """Forgets the range: the next batch observed sets it anew."""
         if self.fixed_range is None:
@@ -104,7 +152,9 @@ class ActivationQuantizer(keras.layers.Layer):
 
     def call(self, inputs, training=None):
         if context.mode() == context.CALIBRATE:
-            self._widen(tf.cast(inputs, tf.float32))
+            context.record(self, inputs)
+            return inputs
+        if self.litert_only and context.view() == "tensorrt":
             return inputs
         values = tf.cast(inputs, tf.float32)
         if context.mode() == context.EXPORT:
@@ -113,96 +163,61 @@ class ActivationQuantizer(keras.layers.Layer):
             low, high = self._observe(values)
         else:
             low, high = self.range_min, self.range_max
-        quantized = tf.quantization.fake_quant_with_min_max_vars(
+        keeps_values = not training or kept_by_its_own_gradient(values)
+        fake_quantize = self._fake_quantized if keeps_values else self._fake_quantized_by_mask
+        return tf.cast(fake_quantize(values, low, high), inputs.dtype)
+
+    def _fake_quantized(self, values, low, high):
+        return tf.quantization.fake_quant_with_min_max_vars(
             values, low, high, num_bits=self.bits, narrow_range=self.symmetric
         )
-        return tf.cast(quantized, inputs.dtype)
 
-    def _batch_range(self, values):
-        low, high = tf.reduce_min(values), tf.reduce_max(values)
-        if self.symmetric:  # narrow range, so that the bound is the same on both sides
-            low, high = tf.minimum(low, -high), tf.maximum(high, -low)
-        return tf.stop_gradient(tf.minimum(low, 0.0)), tf.stop_gradient(tf.maximum(high, 0.0))
+    def _fake_quantized_by_mask(self, values, low, high):
+        """The same, with the same gradient, for which a byte a value is kept instead of four.
 
-    def _widen(self, values) -> None:
-        if self.fixed_range is not None:
-            return
-        low, high = self._batch_range(values)
-        first = tf.equal(self.batches_seen, 0.0)
-        self.range_min.assign(tf.where(first, low, tf.minimum(self.range_min, low)))
-        self.range_max.assign(tf.where(first, high, tf.maximum(self.range_max, high)))
-        self.batches_seen.assign_add(1.0)
+        It takes a fifth longer, so it is for values that nothing else keeps until the gradient is computed.
+        """
+        lowest, highest = tf.unstack(self._fake_quantized(tf.constant([-1e38, 1e38]), low, high))
+
+        @tf.custom_gradient
+        def quantize(values):
+            inside = (values >= lowest) & (values <= highest)
+            return self._fake_quantized(values, low, high), lambda gradient: tf.where(inside, gradient, 0.0)
+
+        return quantize(values)
 
     def _observe(self, values):
-        low, high = self._batch_range(values)
+        """Moves the range towards the batch's, and returns it.
+
+        Everything hangs on variables, so that a traced train step obeys a switch: once frozen, the two passes over
+        the values, a fifth of what quantizing costs, are left out. A batch with NaN or infinity, as half precision
+        may overflow to, leaves the range alone.
+        """
+        values = tf.stop_gradient(values)
+        low, high = tf.cond(
+            self.observing > 0.5,
+            lambda: (tf.reduce_min(values), tf.reduce_max(values)),
+            lambda: (tf.constant(0.0), tf.constant(0.0)),
+        )
+        low, high = bounds_over_replicas(low, high)
+        usable = tf.math.is_finite(low) & tf.math.is_finite(high)
+        observed = tf.where(usable, self.observing, 0.0)
+        low, high = tf.where(usable, tf.minimum(low, 0.0), 0.0), tf.where(usable, tf.maximum(high, 0.0), 0.0)
+        if self.symmetric:  # narrow range, so that the bound is the same on both sides
+            low, high = tf.minimum(low, -high), tf.maximum(high, -low)
         decay = tf.where(tf.equal(self.batches_seen, 0.0), 0.0, self.ema_decay)
-        step = self.observing * (1.0 - decay)  # 0 once frozen: a variable, so no retracing
+        step = observed * (1.0 - decay)
         new_low = self.range_min + step * (low - self.range_min)
         new_high = self.range_max + step * (high - self.range_max)
         self.range_min.assign(new_low)
         self.range_max.assign(new_high)
-        self.batches_seen.assign_add(self.observing)
+        self.batches_seen.assign_add(observed)
         return new_low, new_high
 
     def get_config(self) -> dict[str, Any]:
         config = {"bits": self.bits, "symmetric": self.symmetric, "ema_decay": self.ema_decay}
-        return {**super().get_config(), **config, "fixed_range": self.fixed_range}
-
-
-class KernelQuantizer:
-    """Fake-quantizes a kernel: symmetric, narrow range, the range being the kernel's own largest magnitude.
-
-    The range is read off the kernel at every call, so it is never a step behind the weights (TFMOT stores the
-    range of the last training step). It holds no variables.
-
-    Args:
-        bits: of the quantized value, 2 to 8.
-        axes: axes reduced to find a range; the others (the output channels) have a range each. ``None``: one range.
-    """
-
-    def __init__(self, bits: int, axes: tuple[int, ...] | None) -> None:
-        self.bits, self.axes = bits, axes
-        self.quantizer = _tfmot.LastValueQuantizer(
-            num_bits=bits, per_axis=axes is not None, symmetric=True, narrow_range=True
-        )
-
-    def bound(self, kernel):
-        """Largest magnitude of each range, in the kernel's rank."""
-        return tf.reduce_max(tf.abs(kernel), axis=self.axes, keepdims=True)
-
-    def __call__(self, kernel):
-        if context.mode() == context.EXPORT:
-            return self._exported(kernel)
-        scale = self.bound(kernel) / (2 ** (self.bits - 1) - 1)
-        quantized = tf.round(tf.math.divide_no_nan(kernel, scale)) * scale
-        return kernel + tf.stop_gradient(quantized - kernel)  # no value is clipped, so the gradient is the identity
-
-    def _exported(self, kernel):
-        values = read(kernel)
-        with tf.init_scope():
-            bound = self.bound(values).numpy().reshape(-1)
-        bound = np.where(bound > 0, bound, 1e-3 * (bound.max() or 1.0)).astype(np.float32)  # zeros need a scale too
-        if self.axes is None:
-            return tf.quantization.fake_quant_with_min_max_vars(
-                tf.constant(values), -bound[0], bound[0], num_bits=self.bits, narrow_range=True
-            )
-        if bound.size != values.shape[-1]:
-            return tf.constant(self._on_grid(values))
-        return tf.quantization.fake_quant_with_min_max_vars_per_channel(
-            tf.constant(values), -bound, bound, num_bits=self.bits, narrow_range=True
-        )
-
-    def _on_grid(self, values: np.ndarray) -> np.ndarray:
-        """Kernels whose channels are not the last axis, depthwise ones, as the values training saw.
-
-        The operator for ranges per channel takes the last axis only. The converter gives a constant kernel of a
-        convolution with int8 input and output ranges per channel itself, by the largest magnitude: the same grid.
-        """
-        with tf.init_scope():
-            scale = self.bound(values).numpy() / (2 ** (self.bits - 1) - 1)
-        return (np.round(np.divide(values, scale, where=scale > 0, out=np.zeros_like(values))) * scale).astype(
-            "float32"
-        )
+        config |= {"fixed_range": self.fixed_range, "litert_only": self.litert_only}
+        return {**super().get_config(), **config}
 
 
 @serializable("BatchNormFreeze")

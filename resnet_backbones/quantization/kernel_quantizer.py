@@ -1,0 +1,87 @@
+"""Fake quantization of kernels: a symmetric range an output channel, read off the kernel itself.
+
+Source: Krishnamoorthi, "Quantizing deep convolutional networks for efficient inference", 2018,
+https://arxiv.org/abs/1806.08342
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from resnet_backbones.keras_api import tfmot_quantizers
+from resnet_backbones.quantization import context
+
+_tfmot = tfmot_quantizers()
+
+
+def read(variable: Any) -> np.ndarray:
+    """A variable's value now, also while a function is being traced; a constant array itself."""
+    if isinstance(variable, np.ndarray):
+        return variable
+    with tf.init_scope():
+        return variable.numpy()
+
+
+class KernelQuantizer:
+    """Fake-quantizes a kernel: symmetric, narrow range, the range being the kernel's own largest magnitude.
+
+    The range is read off the kernel at every call, so it is never a step behind the weights (TFMOT stores the
+    range of the last training step). It holds no variables.
+
+    Args:
+        bits: of the quantized value, 2 to 8.
+        axes: axes reduced to find a range; the others (the output channels) have a range each. ``None``: one range.
+    """
+
+    def __init__(self, bits: int, axes: tuple[int, ...] | None) -> None:
+        self.bits, self.axes = bits, axes
+        self.quantizer = _tfmot.LastValueQuantizer(
+            num_bits=bits, per_axis=axes is not None, symmetric=True, narrow_range=True
+        )
+
+    def bound(self, kernel):
+        """Largest magnitude of each range, in the kernel's rank."""
+        return tf.reduce_max(tf.abs(kernel), axis=self.axes, keepdims=True)
+
+    def __call__(self, kernel):
+        if context.mode() == context.EXPORT:
+            return self._exported(kernel)
+
+        @tf.custom_gradient  # no value is clipped, so the gradient is the identity: two passes less than writing it so
+        def quantize(values):
+            scale = self.bound(values) / (2 ** (self.bits - 1) - 1)
+            return tf.round(tf.math.divide_no_nan(values, scale)) * scale, tf.identity
+
+        return quantize(tf.convert_to_tensor(kernel))
+
+    def _exported(self, kernel):
+        values = read(kernel)
+        with tf.init_scope():
+            bound = self.bound(values).numpy().reshape(-1)
+        bound = np.where(bound > 0, bound, 1e-3 * (bound.max() or 1.0)).astype(np.float32)  # zeros need a scale too
+        if self.axes is None:
+            return tf.quantization.fake_quant_with_min_max_vars(
+                tf.constant(values), -bound[0], bound[0], num_bits=self.bits, narrow_range=True
+            )
+        if self.axes != (0, 1, 2) or self.bits not in (4, 8):
+            return tf.constant(self._on_grid(values))
+        return tf.quantization.fake_quant_with_min_max_vars_per_channel(
+            tf.constant(values), -bound, bound, num_bits=self.bits, narrow_range=True
+        )
+
+    def _on_grid(self, values: np.ndarray) -> np.ndarray:
+        """Kernels of other layers than plain convolutions, as the values training saw.
+
+        The operator for ranges per channel takes the last axis only, and on a matrix it does not convert. The converter
+        gives a constant kernel of an operator with int8 input and output ranges per channel itself, by the largest
+        magnitude: the same grid for 8 bits; values of fewer bits lie on it to half of its steps. LiteRT holds
+        kernels of plain convolutions in 4 bits as such, others of fewer than 8 bits in 8.
+        """
+        with tf.init_scope():
+            scale = self.bound(values).numpy() / (2 ** (self.bits - 1) - 1)
+        return (np.round(np.divide(values, scale, where=scale > 0, out=np.zeros_like(values))) * scale).astype(
+            "float32"
+        )
