@@ -9,7 +9,9 @@ tf_keras lacks, adding a tracked child to a layer that is already built, and fin
 
 from __future__ import annotations
 
+import contextlib
 import os
+from collections.abc import Iterator
 from types import SimpleNamespace
 from typing import Any
 
@@ -61,18 +63,50 @@ def serializable(name: str | None = None):
     return keras.saving.register_keras_serializable(package=PACKAGE, name=name)
 
 
+_ADDED_CHILDREN = "_added_children"
+
+
 def add_child(parent: Any, name: str, child: Any) -> None:
     """Sets ``parent.name = child`` so that the child's variables are tracked and saved.
 
     Keras 3 locks a layer's tracker once it is built; the lock is lifted for this one attribute and put
     back (as Keras' own ``enable_lora`` does).
     """
-    tracker: Any = getattr(parent, "_tracker", None) if IS_KERAS_3 else None
+    with _unlocked(parent):
+        setattr(parent, name, child)
+    parent.__dict__.setdefault(_ADDED_CHILDREN, []).append(name)
+
+
+def added_children(parent: Any) -> list[str]:
+    """Names of the attributes that :func:`add_child` set on the layer."""
+    return list(parent.__dict__.get(_ADDED_CHILDREN, ()))
+
+
+def remove_child(parent: Any, name: str) -> None:
+    """Takes back :func:`add_child`: the attribute is gone, and no longer tracked, saved or listed among the layers."""
+    child = getattr(parent, name)
+    if IS_KERAS_3:
+        with _unlocked(parent):
+            parent._tracker.untrack(child)
+            delattr(parent, name)
+    else:
+        delattr(parent, name)
+        parent._delete_tracking(name)  # tf_keras' own __delattr__ leaves it in checkpoints
+    names = parent.__dict__[_ADDED_CHILDREN]
+    names.remove(name)
+    if not names:
+        del parent.__dict__[_ADDED_CHILDREN]
+
+
+@contextlib.contextmanager
+def _unlocked(layer: Any) -> Iterator[None]:
+    """Within it, Keras 3 tracks new attributes of a layer that is already built."""
+    tracker: Any = getattr(layer, "_tracker", None) if IS_KERAS_3 else None
     locked = tracker is not None and tracker.locked
     if locked:
         tracker.unlock()
     try:
-        setattr(parent, name, child)
+        yield
     finally:
         if locked:
             tracker.lock()
@@ -93,6 +127,25 @@ def float32_variable(variable: Any) -> Any:
     return getattr(variable, "_variable", variable)  # tf_keras' AutoCastVariable
 
 
+def same_on_every_replica() -> Any:
+    """How ``add_weight`` is told that all replicas of a ``tf.distribute`` strategy assign a variable the same value."""
+    if IS_KERAS_3:
+        return "only_first_replica"
+    import tensorflow as tf
+
+    return tf.VariableAggregation.ONLY_FIRST_REPLICA
+
+
+def kept_in_checkpoints(layer: Any, name: str, variable: Any) -> Any:
+    """The variable, known to TensorFlow too, for ``tf.train.Checkpoint`` and SavedModels.
+
+    Keras 3 makes variables known to TensorFlow only where they are set as attributes; tf_keras in ``add_weight``.
+    """
+    if IS_KERAS_3:
+        layer._track_trackable(variable, name=name)
+    return variable
+
+
 def input_signature(model: Any) -> Any:
     """The ``tf.TensorSpec`` (or nest of them) a built model takes; ``None`` when it cannot be told.
 
@@ -107,10 +160,22 @@ def input_signature(model: Any) -> Any:
         shapes = getattr(model, "_build_shapes_dict", None) or {}
         if len(shapes) != 1:
             return None
-        (shape,) = shapes.values()
-        return tf.TensorSpec((None, *shape[1:]), model.input_dtype) if isinstance(shape, tuple) else None
+        (shape,) = shapes.values()  # a list where the model was built from a saved configuration
+        return _any_batch(shape, model.input_dtype) if isinstance(shape, (tuple, list)) else None
     saved = getattr(model, "_saved_model_inputs_spec", None)
-    return None if saved is None else tf.nest.map_structure(lambda t: tf.TensorSpec(t.shape, t.dtype), saved)
+    if saved is not None:
+        return tf.nest.map_structure(lambda t: tf.TensorSpec(t.shape, t.dtype), saved)
+    shape = getattr(model, "_build_input_shape", None)  # built from a saved configuration, never called
+    return _any_batch(tuple(shape), keras.backend.floatx()) if isinstance(shape, tf.TensorShape) else None
+
+
+def _any_batch(shape: Any, dtype: Any) -> Any:
+    """The ``tf.TensorSpec`` of a batch of any size; ``None`` for a nest of shapes, whose order is unknown."""
+    import tensorflow as tf
+
+    if not all(size is None or isinstance(size, int) for size in shape):
+        return None
+    return tf.TensorSpec((None, *shape[1:]), dtype)
 
 
 def global_policy_name() -> str:

@@ -8,14 +8,22 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
 import tensorflow as tf
 
 from resnet_backbones.keras_api import add_child, float32_variable
 from resnet_backbones.quantization import context
-from resnet_backbones.quantization.quantizers import ActivationQuantizer, BatchNormFreeze, KernelQuantizer, read
+from resnet_backbones.quantization.composites import Steps
+from resnet_backbones.quantization.export_forms import (
+    activation_for_export,
+    convolution_instead,
+    kept_apart,
+    mended_attributes,
+)
+from resnet_backbones.quantization.operations import operation_number, operations_of
+from resnet_backbones.quantization.quantizers import ActivationQuantizer, BatchNormFreeze, KernelQuantizer
 from resnet_backbones.quantization.rules import rule_of
 from resnet_backbones.quantization.schemes import Scheme
+from resnet_backbones.quantization.sites import QuantizerSite
 
 _HOOK = "_quantization_hook"
 
@@ -25,13 +33,19 @@ def hook_of(layer: Any) -> LayerHook | None:
     return layer.__dict__.get(_HOOK)
 
 
-def hook(layer: Any, scheme: Scheme) -> LayerHook:
-    """The layer's hook, made and wrapped round its ``call`` if there is none yet."""
+def hook(layer: Any, scheme: Scheme, host: Any = None) -> LayerHook:
+    """The layer's hook, made and wrapped round its ``call`` if there is none yet.
+
+    Args:
+        layer: a layer, or a bare operation of a functional model.
+        scheme: what it is quantized by.
+        host: the layer that holds its ranges, if it cannot itself.
+    """
     existing = hook_of(layer)
     if existing is None:
-        existing = LayerHook(layer, scheme)
+        existing = LayerHook(layer, scheme, layer if host is None else host)
         layer.__dict__[_HOOK] = existing
-        layer.__dict__["call"] = tf.autograph.experimental.do_not_convert(existing.call)
+        layer.__dict__["call"] = existing.call  # a method, so that a copied layer calls its own hook
     return existing
 
 
@@ -46,8 +60,8 @@ class LayerHook:
         stands_alone: a batch norm that folds into no convolution before it.
     """
 
-    def __init__(self, layer: Any, scheme: Scheme) -> None:
-        self.layer, self.scheme = layer, scheme
+    def __init__(self, layer: Any, scheme: Scheme, host: Any) -> None:
+        self.layer, self.scheme, self.host = layer, scheme, host
         self.quantizers: dict[tuple[int, str], ActivationQuantizer] = {}
         self.kernels: dict[str, tuple[Any, KernelQuantizer]] = {}
         self.call_sites = 1
@@ -55,30 +69,33 @@ class LayerHook:
         self.stands_alone = False
         self._call = layer.call
 
-    def own_quantizer(self, index: int, port: str, fixed_range: tuple[float, float] | None) -> ActivationQuantizer:
+    def own_quantizer(self, index: int, port: str, site: QuantizerSite) -> ActivationQuantizer:
         """The quantizer at a point, made as a child of this layer if there is none yet."""
         key = index, port
         if key not in self.quantizers:
             name = f"quantizer_{port.replace(':', '')}_{index}"
             quantizer = ActivationQuantizer(
-                bits=self.scheme.activation_bits,
-                symmetric=self.scheme.symmetric_activations,
+                bits=site.bits,
+                symmetric=site.symmetric,
                 ema_decay=self.scheme.ema_decay,
-                fixed_range=fixed_range,
+                fixed_range=site.fixed_range,
+                litert_only=site.litert_only,
                 name=f"{self.layer.name}_{name}",
             )
             quantizer.build()
-            add_child(self.layer, name, quantizer)
+            if self.host is not self.layer:  # named by its place: operations have other names once loaded
+                name = f"bare_operation_{operation_number(self.layer, self.host)}_{name}"
+            add_child(self.host, name, quantizer)
             self.quantizers[key] = quantizer
         return self.quantizers[key]
 
-    def quantize_kernels(self) -> None:
+    def quantize_kernels(self, bits: int) -> None:
         rule = rule_of(self.layer)
         for name, axes in rule.kernels if rule else ():
             # Keras 3 serves some kernels through a property over a private attribute.
             attribute = f"_{name}" if f"_{name}" in self.layer.__dict__ else name
             variable = float32_variable(getattr(self.layer, attribute))
-            self.kernels[attribute] = variable, KernelQuantizer(self.scheme.kernel_bits, axes)
+            self.kernels[attribute] = variable, KernelQuantizer(bits, axes)
 
     def control_statistics(self) -> None:
         if self.freeze is None:
@@ -88,6 +105,7 @@ class LayerHook:
 
     # --- the wrapped call --------------------------------------------------------------------------------------
 
+    @tf.autograph.experimental.do_not_convert
     def call(self, *args, **kwargs):
         if context.mode() == context.FLOAT:
             return self._call(*args, **kwargs)
@@ -112,42 +130,44 @@ class LayerHook:
             for attribute, (variable, quantize) in self.kernels.items():
                 replaced[attribute] = tf.cast(quantize(variable), self.layer.compute_dtype)
         if context.mode() == context.EXPORT:
-            replaced.update(self._mended_for_export())
-            if self.stands_alone and _normalizes_pixels(self.layer, args):
-                call, replaced = self._as_convolution, {}
+            if self.kernels or self.freeze:
+                replaced.update(mended_attributes(self.layer))
+            as_convolution = convolution_instead(self.layer, args, self.stands_alone)
+            if as_convolution is not None:
+                call, replaced = as_convolution, {}
+            rule = rule_of(self.layer)
+            if rule is not None and rule.role == "activation":
+                call = self._activation(index, call)
         before_activation = self.quantizers.get((index, "preactivation"))
         if before_activation is not None:
-            activation = self.layer.activation
-            replaced["activation"] = lambda x: activation(before_activation(x))
-        outputs = _call_with(self.layer, replaced, call, args, kwargs)
+            activation, replaced["activation"] = self.layer.activation, tf.identity
+        if (index, "between:0") in self.quantizers:
+            outputs = self._in_steps(index, call, replaced, *args, **kwargs)
+        else:
+            outputs = _call_with(self.layer, replaced, call, args, kwargs)
+        if before_activation is not None:
+            outputs = self._activation(index, activation)(before_activation(outputs))
         quantizer = self.quantizers.get((index, "output"))
         return outputs if quantizer is None else quantizer(outputs)
 
-    def _as_convolution(self, inputs, **_):
-        """A batch norm in inference as a depthwise 1x1 convolution.
+    def _in_steps(self, index, call, replaced, inputs, **_):
+        """What the layer computes, with ranges inside."""
 
-        LiteRT computes that in int8 with a scale a channel, so without any rounding of its kernel, and an activation
-        fused. A product and a sum would each need a range, the one between them for all channels.
-        """
-        layer = self.layer
-        scale = 1.0 / np.sqrt(read(float32_variable(layer.moving_variance)) + layer.epsilon)
-        if layer.gamma is not None:
-            scale = scale * _never_zero(read(float32_variable(layer.gamma)))
-        offset = -scale * read(float32_variable(layer.moving_mean))
-        if layer.beta is not None:
-            offset = offset + read(float32_variable(layer.beta))
-        kernel = tf.constant(scale.reshape(1, 1, -1, 1), inputs.dtype)
-        outputs = tf.nn.depthwise_conv2d(inputs, kernel, (1, 1, 1, 1), "VALID")
-        return tf.nn.bias_add(outputs, tf.constant(_never_uniform(offset), inputs.dtype))
+        def between(number, tensor):
+            return self.quantizers[index, f"between:{number}"](tensor)
 
-    def _mended_for_export(self) -> dict[str, Any]:
-        """Attributes whose values the converter cannot quantize as they are, moved by less than the file resolves."""
-        mend = {"bias": _never_uniform, "gamma": _never_zero} if self.kernels or self.freeze else {}
-        return {
-            name: tf.cast(change(read(float32_variable(self.layer.__dict__[name]))), self.layer.compute_dtype)
-            for name, change in mend.items()
-            if self.layer.__dict__.get(name) is not None
-        }
+        def value(name):
+            return replaced[name] if name in replaced else getattr(self.layer, name)
+
+        composite = rule_of(self.layer).composite  # type: ignore[union-attr]  # there are ranges inside
+        return composite.call(Steps(call, value, between), inputs)  # type: ignore[union-attr]
+
+    def _activation(self, index, function):
+        """The activation; for an export in a form that LiteRT has in integers."""
+        quantizer = self.quantizers.get((index, "output"))
+        if context.mode() != context.EXPORT or quantizer is None:
+            return function
+        return activation_for_export(self.layer, function, quantizer.bits)
 
     def _quantize_inputs(self, index, args, kwargs):
         wanted = {port: q for (i, port), q in self.quantizers.items() if i == index and port.startswith("input:")}
@@ -157,6 +177,8 @@ class LayerHook:
         for value in tf.nest.flatten((args, kwargs)):
             if tf.is_tensor(value):
                 quantizer = wanted.get(f"input:{position}")
+                if quantizer is not None and context.mode() == context.EXPORT:
+                    value = kept_apart(value, quantizer.bits)
                 value = value if quantizer is None else context.quantized_once(quantizer, value)
                 position += 1
             flat.append(value)
@@ -164,7 +186,11 @@ class LayerHook:
 
 
 def _call_with(layer: Any, replaced: dict[str, Any], call: Any, args: Any, kwargs: Any) -> Any:
-    """Calls the layer with some of its attributes replaced for just this call, past Keras' attribute tracking."""
+    """Calls the layer with some of its attributes replaced for just this call, past Keras' attribute tracking.
+
+    No quantizer may run within: under ``tf.distribute`` it waits for the other replicas, which are threads that would
+    find the attributes replaced.
+    """
     before = {name: layer.__dict__[name] for name in replaced}
     layer.__dict__.update(replaced)
     try:
@@ -173,39 +199,19 @@ def _call_with(layer: Any, replaced: dict[str, Any], call: Any, args: Any, kwarg
         layer.__dict__.update(before)
 
 
-def _normalizes_pixels(layer: Any, args: Any) -> bool:
-    """Whether a batch norm is over the channels of (batch, height, width, channels)."""
-    axes = [layer.axis] if isinstance(layer.axis, int) else list(layer.axis)
-    return len(args) > 0 and args[0].shape.rank == 4 and axes in ([-1], [3])
-
-
-def _never_uniform(bias: np.ndarray) -> np.ndarray:
-    """The bias, with one value moved by the last bit of a float32 if all are the same.
-
-    LiteRT's converter quantizes a bias of equal values with the first channel's scale for every channel, which is
-    wrong for kernels with a scale a channel: -4.6 in all channels, where focal loss starts, came out up to 4 % off.
-    """
-    if bias.size > 1 and np.all(bias == bias.flat[0]) and bias.flat[0] != 0:
-        bias = bias.copy()
-        bias.flat[0] = np.nextafter(bias.flat[0], np.float32(0), dtype=np.float32)
-    return bias
-
-
-def _never_zero(gamma: np.ndarray) -> np.ndarray:
-    """The scale of a batch norm, with zeros raised to a thousandth of the largest.
-
-    Folded into a kernel, a zero makes a channel without a scale, and the converter then leaves the whole convolution
-    in float. Such channels are common: blocks start with zeros, and training prunes some. A thousandth of the largest
-    is less than half a step of the result, and large enough for the bias to fit 32 bits.
-    """
-    least = 1e-3 * (np.abs(gamma).max() or 1.0)
-    return np.where(np.abs(gamma) < least, np.copysign(least, gamma), gamma).astype(np.float32)
-
-
 def hooks_of(model: Any) -> list[LayerHook]:
     """The hooks of every quantized layer below a model, in the model's own order of layers."""
-    layers = [model, *model._flatten_layers(include_self=False)]
-    return [found for found in map(hook_of, layers) if found is not None]
+    return [found for found in map(hook_of, layers_and_operations(model)) if found is not None]
+
+
+def layers_and_operations(model: Any) -> list[Any]:
+    """The model, every layer below it, and the bare operations of its functional models."""
+    everything = [
+        model,
+        *model._flatten_layers(include_self=False),
+        *(operation for operation, _ in operations_of(model)),
+    ]
+    return list({id(layer): layer for layer in everything}.values())
 
 
 def quantizers_of(model: Any) -> list[ActivationQuantizer]:

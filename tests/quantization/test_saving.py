@@ -2,17 +2,34 @@
 
 from __future__ import annotations
 
+import copy
 import os
+import pickle
 import subprocess
 import sys
 import textwrap
 import zipfile
+from pathlib import Path
 
 import numpy as np
 import pytest
+import tensorflow as tf
 
 import resnet_backbones as rb
 from resnet_backbones.keras_api import IS_KERAS_3, keras
+from resnet_backbones.quantization import hooks_of, quantization_of, quantize_aware, quantizers_of
+from tests.quantization.saving_cases import (
+    CASES,
+    IMAGES,
+    assert_same,
+    facts,
+    quantized,
+    sequential,
+    subclassed,
+)
+from tests.quantization.saving_cases import (
+    classifier as build_classifier,
+)
 
 FRESH_PROCESS = """
     import sys
@@ -38,6 +55,36 @@ FRESH_PROCESS = """
 """
 
 
+WEIGHTS_IN_A_FRESH_PROCESS = """
+    import pickle
+    import sys
+    import numpy as np
+
+    folder, tests = sys.argv[1:]
+    with open(f"{folder}/classifier.pkl", "rb") as file:  # nothing of ours is imported yet
+        unpickled = pickle.load(file)
+    sys.path.insert(0, tests)
+    from saving_cases import CASES, assert_same, facts
+    from resnet_backbones.quantization import quantize_aware
+
+    assert_same(facts(unpickled), np.load(f"{folder}/classifier.npz"))
+    for name, build in CASES.items():
+        model = quantize_aware(build())
+        model.load_weights(f"{folder}/{name}.weights.h5")
+        assert_same(facts(model), np.load(f"{folder}/{name}.npz"))
+    print("all equal")
+"""
+
+
+def fresh_process(program, *arguments):
+    result = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(program), *map(str, arguments)],
+        capture_output=True, text=True, env=os.environ, check=False,
+    )  # fmt: skip
+    assert result.returncode == 0, result.stderr[-3000:]
+    return result.stdout
+
+
 @pytest.fixture(scope="module")
 def labels():
     boxes = np.array([[[8, 8, 24, 24]], [[30, 20, 16, 32]]], "float32")
@@ -61,12 +108,7 @@ def test_a_trained_detector_loads_in_a_fresh_process_and_trains_on(kind, images,
     detector.save(tmp_path / "detector.keras")
     outputs = {name: np.asarray(value) for name, value in detector(images, training=False).items()}
     np.savez(tmp_path / "data.npz", images=images, **labels, **outputs)
-    result = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(FRESH_PROCESS), str(tmp_path), kind],
-        capture_output=True, text=True, env=os.environ, check=False,
-    )  # fmt: skip
-    assert result.returncode == 0, result.stderr[-3000:]
-    assert "loaded, equal, trained" in result.stdout
+    assert "loaded, equal, trained" in fresh_process(FRESH_PROCESS, tmp_path, kind)
 
 
 def test_a_quantized_classifier_keeps_its_frozen_switches(classifier, images, tmp_path):
@@ -90,14 +132,126 @@ def test_a_quantized_backbone_inside_a_float_task_is_saved_with_its_ranges(image
     np.testing.assert_array_equal(np.asarray(loaded(images, training=False)), expected)
 
 
-def test_weights_alone_are_saved_and_loaded_with_the_ranges(classifier, images, tmp_path):
+def test_weights_alone_load_into_models_quantized_alike_in_a_fresh_process(tmp_path):
+    for name, build in CASES.items():
+        model = quantized(build)
+        model.save_weights(tmp_path / f"{name}.weights.h5")
+        np.savez(tmp_path / f"{name}.npz", **facts(model))
+        if name == "classifier":
+            (tmp_path / "classifier.pkl").write_bytes(pickle.dumps(model))
+    assert "all equal" in fresh_process(WEIGHTS_IN_A_FRESH_PROCESS, tmp_path, Path(__file__).parent)
+
+
+def test_weights_alone_put_back_every_weight_and_range(classifier, images, tmp_path):
     rb.quantize_aware(classifier, calibration_data=images)
     classifier.save_weights(tmp_path / "it.weights.h5")
-    expected = classifier(images).numpy()
+    expected = facts(classifier)
     for weight in classifier.weights:
         weight.assign(np.full(weight.shape, 0.5, "float32"))
     classifier.load_weights(tmp_path / "it.weights.h5")
-    np.testing.assert_array_equal(classifier(images).numpy(), expected)
+    assert_same(facts(classifier), expected)
+
+
+@pytest.mark.parametrize("build", [subclassed, sequential, build_classifier])
+def test_a_float_model_refuses_quantized_weights(build, tmp_path):
+    quantized(build).save_weights(tmp_path / "it.weights.h5")
+    with pytest.raises(ValueError, match="expected 0 variables, but received 1"):
+        build().load_weights(tmp_path / "it.weights.h5")
+
+
+@pytest.mark.parametrize("build", [subclassed, sequential])
+def test_a_quantized_model_refuses_float_weights(build, tmp_path):
+    build().save_weights(tmp_path / "it.weights.h5")
+    model = quantized(build)
+    with pytest.raises(ValueError, match="weights of a float model, without ranges"):
+        model.load_weights(tmp_path / "it.weights.h5")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "difference"),
+    [
+        ({"scheme": "edge_int16x8"}, "other places or bits"),
+        ({"exclude": ["second"]}, "5 activation ranges in the file, 3 in the model"),
+        ({"override": {"second": {"kernel_bits": 4}}}, "as many calls with quantized kernels"),
+    ],
+)
+def test_a_model_quantized_otherwise_refuses_the_weights(arguments, difference, tmp_path):
+    quantized(subclassed).save_weights(tmp_path / "it.weights.h5")
+    model = quantize_aware(subclassed(), **arguments)
+    with pytest.raises(ValueError, match=difference):
+        model.load_weights(tmp_path / "it.weights.h5")
+
+
+def test_a_subclassed_model_is_saved_whole(tmp_path):
+    model = quantized(subclassed)
+    model.save(tmp_path / "it.keras")
+    assert_same(facts(rb.load_model(tmp_path / "it.keras")), facts(model))
+
+
+@pytest.mark.parametrize("build", [build_classifier, sequential, subclassed])
+def test_deep_copies_and_pickles_are_quantized_and_equal(build):
+    model = quantized(build)
+    for copied in (copy.deepcopy(model), pickle.loads(pickle.dumps(model))):
+        assert_same(facts(copied), facts(model))
+        assert not {id(w) for w in copied.weights} & {id(w) for w in model.weights}
+
+
+@pytest.mark.parametrize("build", [build_classifier, sequential, subclassed])
+def test_clone_model_gives_a_quantized_model_or_says_why_not(build):
+    """Keras builds a functional model (Keras 3) or a sequential one anew out of its layers, past the model's class."""
+    model = quantized(build)
+    if build is sequential or (IS_KERAS_3 and build is build_classifier):
+        with pytest.raises(NotImplementedError, match=r"silently be a float one.*copy\.deepcopy"):
+            keras.models.clone_model(model)
+        return
+    clone = keras.models.clone_model(model)
+    assert quantization_of(clone) == quantization_of(model)
+    assert len(hooks_of(clone)) == len(hooks_of(model))
+    assert len(quantizers_of(clone)) == len(quantizers_of(model))
+    clone.set_weights(model.get_weights())
+    assert_same(facts(clone), facts(model))
+
+
+def test_a_float_model_holding_a_quantized_one_can_be_cloned():
+    inner = quantized(build_classifier)
+    image = keras.layers.Input((64, 64, 3))
+    clone = keras.models.clone_model(keras.Model(image, inner(image)))
+    assert len(quantizers_of(clone)) == len(quantizers_of(inner))
+
+
+def test_a_float_model_made_of_quantized_layers_is_not_saved_without_their_ranges(tmp_path):
+    inner = quantized(build_classifier)
+    model = keras.Model(inner.input, keras.layers.Dense(2, name="more")(inner.output))
+    with pytest.raises(NotImplementedError, match=r"completed by quantize_aware\(model\)"):
+        model.save(tmp_path / "it.keras")
+    quantize_aware(model, calibration_data=IMAGES)
+    model.save(tmp_path / "it.keras")
+    assert_same(facts(rb.load_model(tmp_path / "it.keras")), facts(model))
+
+
+def test_checkpoints_and_saved_models_of_tensorflow_hold_the_ranges(tmp_path):
+    model = quantized(subclassed)
+    expected = facts(model)
+    path = tf.train.Checkpoint(model=model).save(tmp_path / "checkpoint")
+    fresh = quantize_aware(subclassed())
+    tf.train.Checkpoint(model=fresh).restore(path).assert_consumed()
+    assert_same(facts(fresh), expected)
+    model.export(tmp_path / "exported")
+    exported = tf.saved_model.load(str(tmp_path / "exported"))
+    np.testing.assert_allclose(exported.serve(IMAGES), expected["output 0"], atol=1e-6)
+
+
+def test_a_deep_copied_layer_calls_its_own_hook_or_is_refused():
+    layer = quantized(sequential).get_layer("convolution")
+    if IS_KERAS_3:  # it makes the copy from the layer's configuration
+        with pytest.raises(NotImplementedError, match="silently be a float one"):
+            copy.deepcopy(layer)
+        return
+    copied = copy.deepcopy(layer)
+    before = np.asarray(layer(IMAGES))
+    copied.kernel.assign(2.0 * copied.kernel)
+    assert np.any(np.asarray(copied(IMAGES)) != before)
+    np.testing.assert_array_equal(np.asarray(layer(IMAGES)), before)
 
 
 def test_a_truncated_file_is_a_clear_error(classifier, tmp_path):

@@ -1,0 +1,201 @@
+"""The same computations, in the forms that LiteRT's converter makes integer operators of.
+
+Used while an int8 file is made, and only then. What they change is less than the file resolves.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from resnet_backbones.keras_api import float32_variable, keras
+from resnet_backbones.quantization import context
+from resnet_backbones.quantization.kernel_quantizer import read
+from resnet_backbones.quantization.rules import activation_name
+
+_layers = keras.layers
+# Operations that leave the range of a tensor to what they read.
+_MOVES = frozenset({"Identity", "Cast", "Reshape", "Transpose", "StridedSlice", "Tile", "ExpandDims", "Squeeze", "Pad"})
+
+
+def mended_attributes(layer: Any) -> dict[str, Any]:
+    """Attributes of a weighted layer or a batch norm whose values the converter cannot quantize as they are.
+
+    Returns:
+        Name -> the value to use instead.
+    """
+    if isinstance(layer, _layers.Conv2DTranspose) and not layer.use_bias:
+        return {"use_bias": True, "bias": tf.constant(_never_nothing(np.zeros(layer.filters, np.float32)))}
+    bias = _never_nothing if isinstance(layer, _layers.Conv2DTranspose) else _never_uniform
+    return {
+        name: tf.cast(change(read(float32_variable(layer.__dict__[name]))), layer.compute_dtype)
+        for name, change in (("bias", bias), ("gamma", _never_zero))
+        if layer.__dict__.get(name) is not None
+    }
+
+
+def convolution_instead(layer: Any, args: Any, stands_alone: bool) -> Callable[..., Any] | None:
+    """A layer that multiplies and adds a number a channel, as a depthwise 1x1 convolution.
+
+    LiteRT computes that in int8 with a scale a channel, so without any rounding of its kernel, and an activation
+    fused. A product and a sum would each need a range, the one between them for all channels.
+
+    Args:
+        layer: any layer.
+        args: what it is called with.
+        stands_alone: whether a batch norm folds into no convolution before it.
+
+    Returns:
+        A call in place of the layer's own; ``None`` if the layer does something else, or on other axes.
+    """
+    if not args or getattr(getattr(args[0], "shape", None), "rank", None) != 4:
+        return None
+    if stands_alone and _normalizes_channels(layer):
+        scale, offset = _batch_norm_scale_and_offset(layer)
+    elif isinstance(layer, (_layers.Rescaling, _layers.Normalization)):
+        scale, offset = scale_and_offset(layer)
+    else:
+        return None
+
+    def call(inputs, **_):
+        kernel, bias = (np.broadcast_to(values, inputs.shape[-1:]).astype(np.float32) for values in (scale, offset))
+        outputs = tf.nn.depthwise_conv2d(
+            inputs, tf.constant(kernel.reshape(1, 1, -1, 1), inputs.dtype), [1] * 4, "VALID"
+        )
+        return tf.nn.bias_add(outputs, tf.constant(_never_uniform(bias), inputs.dtype))
+
+    return call
+
+
+def activation_for_export(layer: Any, function: Callable[..., Any], bits: int) -> Callable[..., Any]:
+    """The activation a layer applies, in a form that LiteRT has in integers.
+
+    Args:
+        layer: the layer that applies it.
+        function: the activation.
+        bits: of its result.
+    """
+    name = activation_name(layer)
+    if name == "hard_sigmoid":
+        return lambda inputs, *_, **__: _hard_sigmoid_in_steps(function, inputs, bits)
+    if name == "clipped_relu":  # the range of its result ends where it clips
+        return lambda inputs, *_, **__: tf.nn.relu(inputs)
+    return function
+
+
+def kept_apart(values: Any, bits: int) -> Any:
+    """A tensor that has a range, made ready for a second one of other bits.
+
+    Of two ranges on one tensor the converter drops one, and the operators round it then have inputs and outputs of
+    different types. A pooling of one pixel between them keeps both, and the change of type in between.
+
+    Args:
+        values: the tensor.
+        bits: of the range it is about to have.
+
+    Returns:
+        The tensor itself, or its copy if it has a range of other bits.
+    """
+    source = values.op
+    while source.type in _MOVES:
+        source = source.inputs[0].op
+    if not source.type.startswith("FakeQuant") or source.get_attr("num_bits") == bits:
+        return values
+    if values.shape.rank == 4:
+        return tf.nn.max_pool2d(values, 1, 1, "VALID")
+    pixels = tf.reshape(values, [-1, 1, 1, values.shape[-1]])
+    return tf.reshape(tf.nn.max_pool2d(pixels, 1, 1, "VALID"), [-1, *values.shape[1:]])
+
+
+def scale_and_offset(layer: Any) -> tuple[Any, Any]:
+    """A rescaling or normalisation layer as ``x * scale + offset``.
+
+    Args:
+        layer: a ``Rescaling``, or a ``Normalization`` over the last axis.
+
+    Returns:
+        Two arrays, of one number or of one number a channel.
+    """
+    if isinstance(layer, keras.layers.Rescaling):
+        return np.asarray(layer.scale, np.float64), np.asarray(layer.offset, np.float64)
+    scale = 1.0 / np.sqrt(np.asarray(layer.variance, np.float64)).reshape(-1)
+    return scale, -np.asarray(layer.mean, np.float64).reshape(-1) * scale
+
+
+def _batch_norm_scale_and_offset(layer: Any) -> tuple[np.ndarray, np.ndarray]:
+    scale = 1.0 / np.sqrt(read(float32_variable(layer.moving_variance)) + layer.epsilon)
+    if layer.gamma is not None:
+        scale = scale * _never_zero(read(float32_variable(layer.gamma)))
+    offset = -scale * read(float32_variable(layer.moving_mean))
+    if layer.beta is not None:
+        offset = offset + read(float32_variable(layer.beta))
+    return scale, offset
+
+
+def _normalizes_channels(layer: Any) -> bool:
+    """Whether a batch norm is over the channels of (batch, height, width, channels)."""
+    axes = [layer.axis] if isinstance(layer.axis, int) else list(layer.axis)
+    return axes in ([-1], [3])
+
+
+def _hard_sigmoid_in_steps(function: Callable[[Any], Any], inputs: Any, bits: int) -> Any:
+    """A hard sigmoid as LiteRT computes it in integers, for an exported graph.
+
+    ``clip(slope x + 0.5, 0, 1)`` becomes ``relu6(6 slope x + 3) / 6``. Every step has a range that is known beforehand,
+    and the last one only renames the integers of the one before.
+
+    Args:
+        function: the hard sigmoid; Keras 3's has slope 1/6, tf_keras' own 1/5.
+        inputs: its argument.
+        bits: of the ranges.
+    """
+    with tf.init_scope(), context.use_mode(context.FLOAT):
+        slope = float(function(tf.constant(1.0)) - function(tf.constant(0.0)))
+
+    def in_range(values, bound, low):
+        symmetric = bits > 8
+        return tf.quantization.fake_quant_with_min_max_vars(
+            values, -bound if symmetric else low, bound, num_bits=bits, narrow_range=symmetric
+        )
+
+    if abs(6 * slope - 1) > 1e-6:
+        inputs = in_range(inputs * (6 * slope), 3.0, -3.0)  # beyond 3 the result stays the same
+    return in_range(tf.nn.relu6(inputs + 3.0), 6.0, 0.0) * (1.0 / 6.0)
+
+
+def _never_uniform(bias: np.ndarray) -> np.ndarray:
+    """The bias, with one value moved by the last bit of a float32 if all are the same.
+
+    LiteRT's converter quantizes a bias of equal values with the first channel's scale for every channel, which is
+    wrong for kernels with a scale a channel: -4.6 in all channels, where focal loss starts, came out up to 4 % off.
+    """
+    if bias.size > 1 and np.all(bias == bias.flat[0]) and bias.flat[0] != 0:
+        bias = bias.copy()
+        bias.flat[0] = np.nextafter(bias.flat[0], np.float32(0), dtype=np.float32)
+    return bias
+
+
+def _never_nothing(bias: np.ndarray) -> np.ndarray:
+    """The bias of a transposed convolution, with one value that rounds to zero in place of a zero if all are zero.
+
+    The converter drops a bias of zeros, and without one it does not fuse the ReLU behind a transposed convolution:
+    both then stay in float.
+    """
+    if not np.any(bias):
+        bias = bias.copy()
+        bias.flat[0] = 1e-20
+    return _never_uniform(bias)
+
+
+def _never_zero(gamma: np.ndarray) -> np.ndarray:
+    """The scale of a batch norm, with zeros raised to a thousandth of the largest.
+
+    Folded into a kernel, a zero makes a channel without a scale, and the converter then leaves the whole convolution
+    in float. Such channels are common: blocks start with zeros, and training prunes some. A thousandth of the largest
+    is less than half a step of the result, and large enough for the bias to fit 32 bits.
+    """
+    least = 1e-3 * (np.abs(gamma).max() or 1.0)
+    return np.where(np.abs(gamma) < least, np.copysign(least, gamma), gamma).astype(np.float32)
