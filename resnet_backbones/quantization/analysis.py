@@ -1,0 +1,238 @@
+"""Where the error of a quantized model comes from: each layer call against the same model in float."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+from tqdm.auto import tqdm
+
+from resnet_backbones.quantization import context
+from resnet_backbones.quantization.analysis_plot import NO_ERROR, plot_report
+from resnet_backbones.quantization.calibration import image_batches
+from resnet_backbones.quantization.hooks import hooks_of, quantizers_of
+from resnet_backbones.quantization.selection import layer_paths
+from resnet_backbones.quantization.switches import Source, Switches
+from resnet_backbones.quantization.tables import as_text, table
+from resnet_backbones.quantization.trace import replaced_calls
+
+
+@dataclass(frozen=True)
+class LayerError:
+    """The error of one call of one quantized layer.
+
+    Attributes:
+        layer: path of the layer.
+        call: which call of it, from 0.
+        sqnr: signal to quantization noise ratio of what the call returns, in dB: the quantized model against the
+            float one on the same images, so with the error of everything before it.
+        cosine: between the two.
+        alone: SQNR in dB at the *model's outputs* when only this call's ranges and the layer's kernels round.
+        kernel: of that, when only the kernels round; ``None`` without quantized kernels.
+        activations: of that, when only the call's ranges round; ``None`` where it has none of its own.
+    """
+
+    layer: str
+    call: int
+    sqnr: float
+    cosine: float
+    alone: float
+    kernel: float | None
+    activations: float | None
+
+
+@dataclass(frozen=True)
+class QuantizationReport:
+    """What :func:`analyse` found; ``print`` shows it as a table.
+
+    Attributes:
+        model: name of the model.
+        images: how many images it was measured on.
+        output_sqnr: SQNR in dB of the quantized model at its outputs.
+        layers: the calls, those that do the outputs most harm first.
+    """
+
+    model: str
+    images: int
+    output_sqnr: float
+    layers: tuple[LayerError, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Everything as plain values, for JSON."""
+        return asdict(self)
+
+    def plot(self, path: str | os.PathLike[str], *, most: int = 40) -> None:
+        """Draws a bar chart, written whole or not at all; needs matplotlib.
+
+        Args:
+            path: where the PNG shall be.
+            most: how many calls to show, worst first.
+        """
+        plot_report(self, path, most)
+
+    def __str__(self) -> str:
+        rows = (
+            (row.layer, str(row.call), *map(_decibel, (row.alone, row.kernel, row.activations)), _decibel(row.sqnr),
+             f"{row.cosine:.5f}")
+            for row in self.layers
+        )  # fmt: skip
+        figures = ("call", "alone dB", "kernel dB", "ranges dB", "at it dB", "cosine")
+        head = f"{self.model} on {self.images} images: SQNR at the outputs {self.output_sqnr:.1f} dB"
+        note = "alone, kernel, ranges: at the model's outputs, only these rounding. at it: all rounding, at the layer."
+        return as_text(head, table("Error by layer call, worst first", ("layer",), figures, rows), note)
+
+
+def analyse(model: Any, data: Any, *, batch_size: int = 16) -> QuantizationReport:
+    """Measures how much error each quantized layer call carries, and how much it adds by itself.
+
+    The error of a call *at it* is that of all quantization before it and its own. What it adds *alone* is measured
+    where it counts, at the model's outputs: the model runs once for every range and every kernel, with nothing else
+    rounding. Of several outputs, the noise is averaged relative to each one's signal; noise of a call's ranges and
+    kernels is added up. A kernel shared by several calls is switched in all of them, and counts with each.
+
+    Args:
+        model: a quantized, calibrated model; it is left as it is.
+        data: images as in :func:`calibrate`; a batch or two will do.
+        batch_size: images a batch, for arrays.
+
+    Returns:
+        The report, worst first: ``print`` it, ``.to_dict()``, ``.plot("error.png")``.
+
+    Raises:
+        ValueError: the model is not quantized or not calibrated, or the data is empty.
+
+    Example:
+        >>> print(analyse(detector, images[:16]))
+    """
+    check_calibrated(model)
+    batches = list(image_batches(data, batch_size))
+    if not batches:
+        raise ValueError("The data is empty, so there is nothing to measure errors on.")
+    calls = _errors_at_calls(model, batches)
+    with Switches(model) as switches:
+        noise = noise_of(model, switches, batches, [[source] for source in switches.sources] + [switches.sources])
+    by_source = dict(zip(switches.sources, noise, strict=False))
+    paths = {key: found[0] for key, found in layer_paths(model).items()}
+    rows = []
+    for hook in hooks_of(model):
+        for index in range(hook.call_sites):
+            if (id(hook.layer), index) not in calls:
+                continue
+            path = paths.get(id(hook.layer), hook.layer.name)
+            kernel = by_source.get(Source(hook.layer, None, "kernel"))
+            of_ranges = [value for key, value in by_source.items() if (key.layer, key.call) == (hook.layer, index)]
+            if kernel is not None or of_ranges:
+                ranges = sum(of_ranges) if of_ranges else None
+                alone = decibel((kernel or 0.0) + (ranges or 0.0))
+                parts = (None if part is None else decibel(part) for part in (kernel, ranges))
+                rows.append(LayerError(path, index, *calls[id(hook.layer), index], alone, *parts))
+    rows.sort(key=lambda row: row.alone)
+    images = sum(int(tf.nest.flatten(batch)[0].shape[0]) for batch in batches)
+    return QuantizationReport(model.name, images, decibel(noise[-1]), tuple(rows))
+
+
+def check_calibrated(model: Any) -> None:
+    """Refuses a float model, and one whose ranges nothing has set.
+
+    Raises:
+        ValueError: either.
+    """
+    if not hooks_of(model):
+        raise ValueError(f"{type(model).__name__} {model.name!r} is not quantized: call quantize_aware(model) first.")
+    unset = [quantizer.name for quantizer in quantizers_of(model) if not quantizer.has_range]
+    if unset:
+        raise ValueError(
+            f"{len(unset)} ranges of {model.name!r} are unset, such as {unset[0]!r}: call calibrate(model, data), "
+            "or train."
+        )
+
+
+def noise_of(
+    model: Any, switches: Switches, batches: Sequence[Any], choices: Sequence[Sequence[Source]]
+) -> list[float]:
+    """Noise at the model's outputs, relative to their signal, for each choice of what rounds.
+
+    Args:
+        model: the quantized model.
+        switches: its switches, entered.
+        batches: batches of images.
+        choices: for each result, the sources that round.
+    """
+    run = tf.function(lambda images: _floats(model(images, training=False)), autograph=False, reduce_retracing=True)
+    switches.only(())
+    expected = [[value.numpy().astype("float64") for value in run(images)] for images in batches]
+    signal = [sum(float(np.sum(values**2)) for values in output) for output in zip(*expected, strict=True)]
+    results = []
+    for choice in tqdm(choices, desc="analysing", unit="run", leave=False, delay=2):
+        switches.only(choice)
+        noise = [0.0] * len(signal)
+        for images, reference in zip(batches, expected, strict=True):
+            for number, (found, wanted) in enumerate(zip(run(images), reference, strict=True)):
+                noise[number] += float(np.sum((found.numpy() - wanted) ** 2))
+        ratios = [part / whole if whole else float(part > 0) for part, whole in zip(noise, signal, strict=True)]
+        results.append(float(np.mean(ratios)))
+    return results
+
+
+def decibel(noise: float) -> float:
+    """The signal to noise ratio in dB, of noise relative to the signal; ``NO_ERROR`` at most."""
+    return NO_ERROR if noise <= 10 ** (-NO_ERROR / 10) else float(-10.0 * np.log10(noise))
+
+
+def _errors_at_calls(model: Any, batches: Sequence[Any]) -> dict[tuple[int, int], tuple[float, float]]:
+    """(id of a layer, call) -> SQNR in dB and cosine of what it returns, quantized against float."""
+    hooked = [hook.layer for hook in hooks_of(model)]
+    order: list[tuple[int, int]] = []
+
+    def outputs_of_calls(images, mode):
+        found: dict[tuple[int, int], list[tf.Tensor]] = {}
+        counts: dict[int, int] = {}
+
+        def recorder(layer, call):
+            @tf.autograph.experimental.do_not_convert
+            def recorded(*args, **kwargs):
+                index = counts[id(layer)] = counts.get(id(layer), -1) + 1
+                outputs = call(*args, **kwargs)
+                found[id(layer), index] = _floats(outputs)
+                return outputs
+
+            return recorded
+
+        with context.use_mode(mode), replaced_calls(hooked, recorder):
+            model(images, training=False)
+        return found
+
+    def sums(images):
+        exact, rounded = outputs_of_calls(images, context.FLOAT), outputs_of_calls(images, context.QUANTIZE)
+        order[:] = list(exact)
+        return [_sums(exact[key], rounded[key]) for key in order]
+
+    run = tf.function(sums, autograph=False, reduce_retracing=True)
+    totals = sum(np.array([values.numpy() for values in run(images)], "float64") for images in batches)
+    errors = {}
+    for key, (signal, noise, product, power) in zip(order, totals, strict=True):  # type: ignore[call-overload]
+        scale = np.sqrt(signal * power)
+        errors[key] = decibel(noise / signal if signal else float(noise > 0)), float(product / scale) if scale else 1.0
+    return errors
+
+
+def _sums(exact: Sequence[tf.Tensor], rounded: Sequence[tf.Tensor]) -> tf.Tensor:
+    """Sums over all values: float squared, difference squared, product, quantized squared."""
+    pairs = list(zip(exact, rounded, strict=True))
+    terms = [[x * x for x, _ in pairs], [(y - x) ** 2 for x, y in pairs], [x * y for x, y in pairs]]
+    terms.append([y * y for _, y in pairs])
+    return tf.stack([tf.add_n([tf.reduce_sum(values) for values in term]) for term in terms])
+
+
+def _floats(outputs: Any) -> list[tf.Tensor]:
+    """The tensors of floating type in a nest, as float32."""
+    flat = [tf.convert_to_tensor(value) for value in tf.nest.flatten(outputs)]
+    return [tf.cast(value, tf.float32) for value in flat if value.dtype.is_floating]
+
+
+def _decibel(value: float | None) -> str:
+    return "-" if value is None else "exact" if value >= NO_ERROR else f"{value:.1f}"
