@@ -18,6 +18,7 @@ _NAMES = {
     "DarkNetSpec": "specs",
     "ExportReport": "export",
     "FeatureInfo": "features",
+    "KeepSparsity": "quantization",
     "MobileNetSpec": "specs",
     "MobileStage": "specs",
     "Preprocessing": "specs",
@@ -26,20 +27,24 @@ _NAMES = {
     "ResNetSpec": "specs",
     "ResidualBlock": "layers",
     "ResidualUpBlock": "layers",
+    "TrainingBackup": "quantization",
     "backbone_info": "information",
     "calibrate": "quantization",
     "create_backbone": "factory",
     "export_model": "export",
     "from_model": "backbone",
+    "is_quantized": "quantization",
     "list_backbones": "information",
     "list_families": "information",
     "load_model": "saving",
+    "quantization_summary": "quantization",
     "quantize_aware": "quantization",
     "quantize_post_training": "quantization",
     "register_backbone": "registry",
     "register_block": "block_registry",
     "register_quantization_rule": "quantization",
     "register_scheme": "quantization",
+    "strip_quantization": "quantization",
 }
 _MODULES = ("adapters", "export", "quantization", "runtime", "weights")
 
@@ -50,6 +55,7 @@ __all__ = [
     "DarkNetSpec",
     "ExportReport",
     "FeatureInfo",
+    "KeepSparsity",
     "MobileNetSpec",
     "MobileStage",
     "Preprocessing",
@@ -58,6 +64,7 @@ __all__ = [
     "ResNetSpec",
     "ResidualBlock",
     "ResidualUpBlock",
+    "TrainingBackup",
     "__version__",
     "adapters",
     "backbone_info",
@@ -66,10 +73,12 @@ __all__ = [
     "export",
     "export_model",
     "from_model",
+    "is_quantized",
     "list_backbones",
     "list_families",
     "load_model",
     "quantization",
+    "quantization_summary",
     "quantize_aware",
     "quantize_post_training",
     "register_backbone",
@@ -77,6 +86,7 @@ __all__ = [
     "register_quantization_rule",
     "register_scheme",
     "runtime",
+    "strip_quantization",
     "weights",
 ]
 
@@ -90,12 +100,17 @@ if TYPE_CHECKING:
     from resnet_backbones.information import BackboneInfo, backbone_info, list_backbones, list_families
     from resnet_backbones.layers import ResidualBlock, ResidualUpBlock
     from resnet_backbones.quantization import (
+        KeepSparsity,
         QuantizationSchedule,
+        TrainingBackup,
         calibrate,
+        is_quantized,
+        quantization_summary,
         quantize_aware,
         quantize_post_training,
         register_quantization_rule,
         register_scheme,
+        strip_quantization,
     )
     from resnet_backbones.registry import register_backbone
     from resnet_backbones.saving import load_model

@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 from tensorflow.lite.python import schema_py_generated as schema
 
-from resnet_backbones.export.litert import read_model
+from resnet_backbones.export.flatbuffer import read_model
 
+_INTEGERS = ("int8", "int16")
 _OPERATORS = {code: name for name, code in vars(schema.BuiltinOperator).items() if isinstance(code, int)}
 _TYPES = {code: name.lower() for name, code in vars(schema.TensorType).items() if isinstance(code, int)}
 
@@ -47,12 +48,12 @@ class Census:
 
     @property
     def int8_share(self) -> float:
-        """Share of the multiply-accumulates that is computed in int8, 0 to 1."""
-        return sum(op.macs for op in self.operators if op.dtype == "int8") / self.macs if self.macs else 0.0
+        """Share of the multiply-accumulates that is computed in int8 (or int16, where so quantized), 0 to 1."""
+        return sum(op.macs for op in self.operators if op.dtype in _INTEGERS) / self.macs if self.macs else 0.0
 
     def not_int8(self) -> list[Operator]:
-        """Operators that compute in anything but int8 (those on shapes, in int32, aside)."""
-        return [op for op in self.operators if op.dtype not in ("int8", "int32")]
+        """Operators that compute in anything but int8 and int16 (those on shapes, in int32, aside)."""
+        return [op for op in self.operators if op.dtype not in (*_INTEGERS, "int32")]
 
 
 def take_census(data: bytes) -> Census:

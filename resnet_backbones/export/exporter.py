@@ -11,12 +11,13 @@ import numpy as np
 
 from resnet_backbones import runtime
 from resnet_backbones.export.census import take_census
+from resnet_backbones.export.expressible import check_expressible
 from resnet_backbones.export.graph import ExportGraph, build_graph, named_outputs
 from resnet_backbones.export.litert import convert, output_steps
 from resnet_backbones.export.report import ExportReport, OutputParity, output_parity
 from resnet_backbones.files import written_whole
 from resnet_backbones.quantization import context, quantization_of, quantizers_of
-from resnet_backbones.quantization.engine import image_batches
+from resnet_backbones.quantization.calibration import image_batches
 from resnet_backbones.runtime.metadata import append_metadata
 from resnet_backbones.tasks import task_of
 
@@ -48,8 +49,8 @@ def export_model(
         The report: size, operators, int8 share of the multiply-accumulates, what stayed in float and why, parity.
 
     Raises:
-        ValueError: int8 of a float model, ranges that were never observed, an unknown precision or suffix, an input
-            without a fixed size.
+        ValueError: int8 of a float model, ranges that were never observed, bits that LiteRT has no operators for, an
+            unknown precision or suffix, an input without a fixed size.
         OSError: the folder does not exist or cannot be written to.
 
     Example:
@@ -83,6 +84,15 @@ def _check(model: Any, path: Path, precision: str | None) -> str:
             f"{model.name!r} is a float model, and int8 needs ranges: call quantize_aware(model) and fine-tune, or "
             "quantize_post_training(model, calibration_data=images), then export again."
         )
+    if precision == "int8":
+        scheme = quantization_of(model)["scheme"]  # type: ignore[index]
+        if scheme["target"] == "tensorrt":
+            raise ValueError(
+                f"{model.name!r} is quantized with {scheme['name']!r}, whose ranges stand where TensorRT wants "
+                "them; LiteRT needs others. Quantize with 'portable_int8' for both, with 'edge_int8' for LiteRT "
+                "alone, or export it in float: precision='float32'."
+            )
+        check_expressible(model)
     unknown = [q.name for q in quantizers_of(model) if not q.has_range] if precision == "int8" else []
     if unknown:
         raise ValueError(

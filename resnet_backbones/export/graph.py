@@ -16,6 +16,7 @@ import tensorflow as tf
 
 from resnet_backbones.keras_api import keras
 from resnet_backbones.quantization import context
+from resnet_backbones.quantization.export_forms import scale_and_offset
 from resnet_backbones.quantization.hooks import hook_of
 from resnet_backbones.quantization.trace import LeafCall, Trace, replaced_calls
 
@@ -61,7 +62,8 @@ def build_graph(model: Any, *, split_outputs: bool, mode: str) -> ExportGraph:
 
     def replacement(layer, call):
         if layer not in joins:
-            return _identity_with_its_range(layer) if mode == context.EXPORT else lambda inputs: inputs
+            last = layer is leading[-1].layer and mode == context.EXPORT
+            return _identity_with_its_range(layer) if last else lambda inputs: inputs
 
         def joined(inputs, *args, **kwargs):
             output = call(inputs, *args, **kwargs)
@@ -133,12 +135,7 @@ def _scale_and_offset(leading: list[LeafCall]) -> tuple[Any, Any]:
     """The layers as one ``x * scale + offset``: numbers, or lists with one number a channel."""
     scale, offset = np.float64(1.0), np.float64(0.0)
     for call in leading:
-        layer = call.layer
-        if isinstance(layer, keras.layers.Rescaling):
-            a, b = np.asarray(layer.scale, np.float64), np.asarray(layer.offset, np.float64)
-        else:
-            a = 1.0 / np.sqrt(np.asarray(layer.variance, np.float64)).reshape(-1)
-            b = -np.asarray(layer.mean, np.float64).reshape(-1) * a
+        a, b = scale_and_offset(call.layer)
         scale, offset = scale * a, offset * a + b
     return np.squeeze(scale).tolist(), np.squeeze(offset).tolist()
 

@@ -9,7 +9,9 @@ import numpy as np
 import tensorflow as tf
 from tensorflow.lite.python import schema_py_generated as schema
 
+from resnet_backbones.export.flatbuffer import read_model, write_model
 from resnet_backbones.export.graph import ExportGraph
+from resnet_backbones.export.int16 import with_integer_ends
 
 
 def convert(graph: ExportGraph, precision: str) -> bytes:
@@ -18,7 +20,7 @@ def convert(graph: ExportGraph, precision: str) -> bytes:
     Args:
         graph: what :func:`build_graph` made.
         precision: ``"float32"``, ``"float16"`` (weights stored as float16) or ``"int8"`` (the function holds fake
-            quantization; input and outputs are int8 too).
+            quantization; input and outputs are integers too, int16 where the quantization has 16 bits).
 
     Returns:
         The file's bytes, with a ``serving_default`` signature that names input and outputs.
@@ -30,18 +32,24 @@ def convert(graph: ExportGraph, precision: str) -> bytes:
         converter.optimizations = [tf.lite.Optimize.DEFAULT]
     if precision == "float16":
         converter.target_spec.supported_types = [tf.float16]
-    if precision == "int8":
+    wide = precision == "int8" and _has_int16(graph)
+    if precision == "int8" and not wide:
         converter.inference_input_type = tf.int8
         converter.inference_output_type = tf.int8
     with warnings.catch_warnings():
         # Asks for the input's range, which the function holds.
         warnings.filterwarnings("ignore", message="Statistics for quantized inputs")
-        return _with_signature(converter.convert(), graph)
+        data = converter.convert()
+    return _with_signature(with_integer_ends(data) if wide else data, graph)
+
+
+def _has_int16(graph: ExportGraph) -> bool:
+    """Whether the function holds fake quantization to 16 bits."""
+    operations = graph.function.graph.get_operations()
+    return any(op.type.startswith("FakeQuant") and op.get_attr("num_bits") == 16 for op in operations)
 
 
 def _with_signature(data: bytes, graph: ExportGraph) -> bytes:
-    import flatbuffers
-
     model = read_model(data)
     subgraph = model.subgraphs[0]
     signature = schema.SignatureDefT()
@@ -49,20 +57,13 @@ def _with_signature(data: bytes, graph: ExportGraph) -> bytes:
     signature.inputs = [_tensor_map(graph.input_name, subgraph.inputs[0])]
     signature.outputs = [_tensor_map(n, i) for n, i in zip(graph.part_names, subgraph.outputs, strict=True)]
     model.signatureDefs = [signature]
-    builder = flatbuffers.Builder(len(data) + 1024)
-    builder.Finish(model.Pack(builder), file_identifier=b"TFL3")
-    return bytes(builder.Output())
+    return write_model(model)
 
 
 def _tensor_map(name: str, index: int) -> Any:
     entry = schema.TensorMapT()
     entry.name, entry.tensorIndex = name, int(index)
     return entry
-
-
-def read_model(data: bytes) -> Any:
-    """The file as the object tree of LiteRT's schema."""
-    return schema.ModelT.InitFromObj(schema.Model.GetRootAs(data, 0))
 
 
 def output_steps(data: bytes, graph: ExportGraph) -> dict[str, np.ndarray]:

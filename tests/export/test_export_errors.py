@@ -24,6 +24,15 @@ def test_int8_of_a_float_model_says_how_to_quantize(model, tmp_path):
     assert not os.listdir(tmp_path)
 
 
+def test_ranges_placed_for_tensorrt_do_not_make_a_litert_file(model, tmp_path):
+    scheme = rb.quantization.get_scheme("gpu_int8").replace(float_outputs=False)
+    rb.quantize_aware(model, scheme, calibration_data=np.zeros((1, 32, 32, 3), "float32"))
+    with pytest.raises(ValueError, match="'gpu_int8'.*'portable_int8'"):
+        rb.export_model(model, tmp_path / "m.tflite")
+    assert not os.listdir(tmp_path)
+    assert rb.export_model(model, tmp_path / "m.tflite", precision="float32").path.exists()
+
+
 def test_ranges_must_exist_before_export(model, tmp_path):
     rb.quantize_aware(model)
     with pytest.raises(ValueError, match="never observed.*calibrate"):

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import resnet_backbones as rb
-from resnet_backbones.export.litert import read_model
+from resnet_backbones.export.flatbuffer import read_model
 from resnet_backbones.keras_api import keras
 
 from .conftest import randomise_batch_norms
@@ -114,7 +114,8 @@ def test_the_runtime_finds_what_keras_finds(detector, detector_report, images):
 
 
 def test_the_report_prints_and_becomes_json(detector_report):
-    text = str(dataclasses.replace(detector_report, path=Path("a_rather_long_folder", *["deeper"] * 12, "model.tflite")))
+    deep = Path("a_rather_long_folder", *["deeper"] * 12, "model.tflite")
+    text = str(dataclasses.replace(detector_report, path=deep))
     for word in ("CONV_2D", "100.00 % in int8", "classification", "cosine"):
         assert word in text
     facts = json.loads(json.dumps(detector_report.to_dict()))

@@ -1,0 +1,64 @@
+"""What LiteRT has no integers for, refused before a file is made.
+
+Found by converting each operator by itself with TensorFlow 2.21 and running it in LiteRT 2.3.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from resnet_backbones.keras_api import keras
+from resnet_backbones.quantization.hooks import hooks_of
+from resnet_backbones.quantization.operations import operation_name
+from resnet_backbones.quantization.rules import activation_name
+
+_BITS = (8, 16)
+#: Activations with an int16 form.
+_ACTIVATIONS_16 = frozenset({"relu", "relu6", "clipped_relu", "leaky_relu", "leaky_relu_001"})
+
+
+def check_expressible(model: Any) -> None:
+    """Checks that LiteRT can hold a quantized model's precisions.
+
+    LiteRT has activations of 8 and of 16 bits. With 16, the converter makes no sigmoid, softmax, tanh or anything made
+    of them, no concatenation and no product with a number.
+
+    Args:
+        model: a quantized model.
+
+    Raises:
+        ValueError: a layer's activations have other bits, or 16 where there is no such operator; the message names the
+            layers and what to do.
+    """
+    others: list[str] = []
+    without: list[str] = []
+    for found in hooks_of(model):
+        bits = {quantizer.bits for (_, port), quantizer in found.quantizers.items()}
+        if bits - set(_BITS):
+            others.append(found.layer.name)
+        if 16 in bits and not _has_int16_form(found.layer):
+            without.append(found.layer.name)
+    if others:
+        raise ValueError(
+            f"LiteRT holds activations in 8 or 16 bits; {_listed(others)} of {model.name!r} have other bits. They can "
+            "be trained, not exported to LiteRT: use activation_bits 8 or 16."
+        )
+    if without:
+        raise ValueError(
+            f"LiteRT's converter has no int16 form of {_listed(without)} in {model.name!r} (sigmoid, softmax, tanh and "
+            "what is made of them, PReLU, concatenations, averages of tensors). Give these 8 bits, "
+            f"override={{{without[0]!r}: {{'activation_bits': 8}}}}, or leave them in float with exclude."
+        )
+
+
+def _has_int16_form(layer: Any) -> bool:
+    activation = activation_name(layer)
+    if activation is not None and activation not in _ACTIVATIONS_16:
+        return False
+    joins = (keras.layers.Concatenate, keras.layers.Average, keras.layers.PReLU)
+    return not isinstance(layer, joins) and operation_name(layer) != "concatenate"
+
+
+def _listed(names: list[str]) -> str:
+    shown = ", ".join(names[:5])
+    return shown if len(names) <= 5 else f"{shown} and {len(names) - 5} more"
