@@ -1,0 +1,225 @@
+"""The detection part of the quantization study: one detector, one seed, in float, post-training and quantization-aware.
+
+The float checkpoint is trained on twice, in float (the control) and quantization-aware, with the same schedule and the
+same images in the same order. Every score, in Keras or in LiteRT, comes from raw outputs decoded by KerasCV's decoder.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import evaluation
+import keras_cv
+import numpy as np
+import quickstart
+import tensorflow as tf
+from digits import CLASS_NAMES, Scenes, detection_stream, make_scenes
+from quickstart import BATCH, Plan
+from rich.console import Console
+from study_intervals import resampled_map50
+from tqdm import tqdm
+
+import resnet_backbones as rb
+from resnet_backbones.export.census import take_census
+from resnet_backbones.export.graph import build_graph
+from resnet_backbones.export.report import ExportReport
+from resnet_backbones.files import written_whole
+from resnet_backbones.keras_api import keras, keras_name
+from resnet_backbones.quantization import context
+
+console = Console(width=110, highlight=False)
+Raw = Callable[[np.ndarray], dict[str, np.ndarray]]
+
+
+@dataclass(frozen=True)
+class Study:
+    """A detector that is studied, and with which seeds."""
+
+    task: str
+    backbone: str
+    seeds: tuple[int, ...]
+    detector_steps: int
+
+    def build(self, backbone: Any) -> Any:
+        """The detector on a backbone."""
+        if self.task == "retinanet":
+            return quickstart.build_detector(backbone, head_depth=1)
+        return rb.adapters.keras_cv.yolo_v8_detector(
+            backbone,
+            num_classes=len(CLASS_NAMES),
+            bounding_box_format="xywh",
+            fpn_depth=1,
+            prediction_decoder=keras_cv.layers.NonMaxSuppression(
+                bounding_box_format="xywh",
+                from_logits=False,
+                confidence_threshold=evaluation.CONFIDENCE,
+                iou_threshold=evaluation.OVERLAP,
+                max_detections=evaluation.MOST,
+            ),
+        )
+
+    def compile(self, model: Any, rate: Any) -> None:
+        """Compiles with a fresh optimizer."""
+        if self.task == "retinanet":
+            quickstart.compile_detector(model, rate)
+        else:
+            optimizer = keras.optimizers.Adam(rate, global_clipnorm=10.0)
+            losses = {"box_loss": "ciou", "classification_loss": "binary_crossentropy"}
+            model.compile(**losses, optimizer=optimizer, jit_compile=False)
+
+
+def train(study: Study, model: Any, data: Any, rate: Any, steps: int, epochs: int, callbacks: Any = ()) -> Any:
+    """Compiles and trains, ``steps`` an epoch."""
+    study.compile(model, rate)
+    model.fit(data, steps_per_epoch=steps, epochs=epochs, callbacks=list(callbacks), verbose=2)
+    return model
+
+
+def train_float(study: Study, plan: Plan, scenes: Scenes, seed: int) -> Any:
+    """The float checkpoint."""
+    model = study.build(quickstart.pretrained_backbone(replace(plan, backbone=study.backbone)))
+    warmup = study.detector_steps // 10
+    rate = keras.optimizers.schedules.CosineDecay(
+        1e-4, study.detector_steps - warmup, alpha=0.1, warmup_target=1e-3, warmup_steps=warmup
+    )
+    data = detection_stream(scenes, BATCH, seed=100 + seed).repeat()
+    return train(study, model, data, rate, max(1, study.detector_steps // 4), 4)
+
+
+def fine_tune(study: Study, plan: Plan, scenes: Scenes, checkpoint: Path, seed: int, *, quantize: bool) -> Any:
+    """The checkpoint trained on, in float or quantization-aware: same rate, same images in the same order."""
+    model = rb.load_model(checkpoint)
+    callbacks = []
+    if quantize:
+        rb.quantize_aware(model, "edge_int8", calibration_data=quickstart.calibration_images(plan, scenes))
+        callbacks.append(rb.QuantizationSchedule(freeze_batch_norm_epoch=1, freeze_ranges_epoch=2))
+    data = detection_stream(scenes, BATCH, seed=200 + seed).repeat()
+    return train(study, model, data, 1e-4, plan.tuning_steps, plan.tuning_epochs, callbacks)
+
+
+def converter_int8(model: Any, images: np.ndarray) -> bytes:
+    """What LiteRT's converter makes of the float model by itself, from representative images."""
+    graph = build_graph(model, split_outputs=False, mode=context.FLOAT)
+    converter = tf.lite.TFLiteConverter.from_concrete_functions([graph.function])
+    converter.optimizations = [tf.lite.Optimize.DEFAULT]
+    inputs = images * np.float32(graph.scale) + np.float32(graph.offset)
+    converter.representative_dataset = lambda: ([image[None].astype("float32")] for image in inputs)
+    return converter.convert()
+
+
+def raw_of_converted(data: bytes, model: Any) -> Raw:
+    """Runs a file of :func:`converter_int8`: outputs by name, told apart by their last axis."""
+    graph = build_graph(model, split_outputs=False, mode=context.FLOAT)
+    interpreter = tf.lite.Interpreter(model_content=data, num_threads=2)
+    interpreter.allocate_tensors()
+    (given,), outputs = interpreter.get_input_details(), interpreter.get_output_details()
+    names = {int(tensor.shape[-1]): name for name, tensor in zip(graph.part_names, graph.function.outputs, strict=True)}
+
+    def run(images: np.ndarray) -> dict[str, np.ndarray]:
+        found: dict[str, list[np.ndarray]] = {name: [] for name in names.values()}
+        for image in images * np.float32(graph.scale) + np.float32(graph.offset):
+            interpreter.set_tensor(given["index"], image[None])
+            interpreter.invoke()
+            for output in outputs:
+                value = interpreter.get_tensor(output["index"])
+                found[names[value.shape[-1]]].append(value)
+        return {name: np.concatenate(values) for name, values in found.items()}
+
+    return run
+
+
+def raw_of_keras(model: Any) -> Raw:
+    """The Keras model's raw outputs."""
+    network = tf.function(lambda images: model(images, training=False))
+    return lambda images: {name: value.numpy() for name, value in network(tf.constant(images)).items()}
+
+
+def score(name: str, raw: Raw, model: Any, scenes: Scenes) -> dict[str, Any]:
+    """COCO mAP and mAP50, in points of 100, of raw outputs decoded by the KerasCV model they belong to.
+
+    Args:
+        name: what is scored, for the terminal.
+        raw: images to outputs by name.
+        model: the KerasCV detector that decodes them.
+        scenes: what to detect.
+
+    Returns:
+        ``map50``, ``map``, and ``resampled_map50``: mAP50 on resampled sets of the images, for intervals.
+    """
+    found = []
+    for start in tqdm(range(0, len(scenes), 50), desc=name, unit="batch"):
+        images = scenes.images[start : start + 50].astype("float32")
+        outputs = {key: tf.constant(value) for key, value in raw(images).items()}
+        decoded = {key: np.asarray(value) for key, value in model.decode_predictions(outputs, images).items()}
+        for boxes, classes, scores, count in zip(
+            *(decoded[key] for key in ("boxes", "classes", "confidence", "num_detections")), strict=True
+        ):
+            found.append(rb.runtime.Detections(boxes[:count], classes[:count].astype("int64"), scores[:count]))
+    accuracy = evaluation.coco_accuracy(scenes, found)
+    console.print(f"{name}: mAP50 {accuracy.map50:.2f}, mAP {accuracy.map:.2f}")
+    return {"map50": accuracy.map50, "map": accuracy.map, "resampled_map50": resampled_map50(scenes, found)}
+
+
+def run(study: Study, seed: int, plan: Plan, folder: Path) -> dict[str, Any]:
+    """One detector, one seed: trains what is missing, scores all.
+
+    Args:
+        study: the detector.
+        seed: of the initial weights and of the order of the images.
+        plan: how much of everything.
+        folder: for the models.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    start = time.process_time()
+    keras.utils.set_random_seed(seed)
+    train_scenes = make_scenes(plan.scenes, "train", seed=1)
+    validation = make_scenes(plan.validation, "validation")
+    images = quickstart.calibration_images(plan, train_scenes)
+    results = {}
+
+    def made(name: str, make: Callable[[], Any]) -> Any:
+        """The model of that name: from its file, or made and saved; scored."""
+        path = folder / f"{name}.keras"
+        if not path.exists():
+            console.rule(f"{folder.name}: {name}")
+            model = make()
+            study.compile(model, 1e-3)  # saved without the state of its training
+            with written_whole(path) as temporary:
+                model.save(temporary)
+        model = rb.load_model(path)
+        results[name] = score(name, raw_of_keras(model), model, validation)
+        return model
+
+    def exported(name: str, model: Any, file: str) -> ExportReport:
+        """The int8 file of a quantized model, scored."""
+        report = rb.export_model(model, folder / file, parity_data=validation.images[:8].astype("float32"))
+        raw = rb.runtime.load(report.path, num_threads=2).raw
+        results[name] = score(name, raw, model, validation) | {"int8_mac_share": report.int8_mac_share}
+        return report
+
+    def tuned(quantize: bool) -> Any:
+        return fine_tune(study, plan, train_scenes, folder / "float.keras", seed, quantize=quantize)
+
+    model = made("float", lambda: train_float(study, plan, train_scenes, seed))
+    data = converter_int8(model, images)
+    results["converter_int8"] = score("converter_int8", raw_of_converted(data, model), model, validation)
+    results["converter_int8"]["int8_mac_share"] = take_census(data).int8_share
+    rb.quantize_post_training(model, "edge_int8", calibration_data=images)
+    exported("post_training_int8", model, "post_training.tflite")
+    made("control", lambda: tuned(quantize=False))
+    report = exported("exported", made("aware", lambda: tuned(quantize=True)), "aware.tflite")
+    return {
+        "keras": keras_name(),
+        "validation_images": plan.validation,
+        "detector_steps": study.detector_steps,
+        "tuning_steps": plan.tuning_steps * plan.tuning_epochs,
+        "int8_mac_share": report.int8_mac_share,
+        "cosine": {entry.name: entry.cosine for entry in report.parity},
+        "megabytes": report.size_bytes / 1e6,
+        "cpu_minutes": (time.process_time() - start) / 60,
+        "results": results,
+    }
