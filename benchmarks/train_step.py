@@ -2,9 +2,8 @@
 
 Every measurement is a fresh process that builds one network, trains it on one batch a few times and says what the
 cheapest step took: CPU seconds (of all threads; hardly disturbed by what else the machine does), wall-clock seconds,
-and the largest memory of the process. Rounds go through all networks, every second one backwards, so that a machine
-that slows down slows all alike. Each result is written to runs/train_step.json as it comes; what stands there is not
-measured again, so a stopped run goes on where it was. The table goes to runs/train_step.md as well.
+and the largest memory of the process. Results go to runs/train_step.json as they come, the table to runs/train_step.md;
+a stopped run goes on where it was (rounds.py).
 
     python benchmarks/train_step.py                     # about 20 minutes on two cores
     python benchmarks/train_step.py --onednn --only resnet50_v1 kerascv
@@ -15,9 +14,7 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import resource
-import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -25,12 +22,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-from rich.table import Table
+from rounds import ROOT, Figures, in_own_process, in_turns, report
 
-ROOT = Path(__file__).resolve().parents[1]
 CLASSES = 1000
-console = Console(width=None if sys.stdout.isatty() else 120, highlight=False)
 
 
 def ours(name: str) -> Callable[[Any, int], Any]:
@@ -170,38 +164,6 @@ def measure(name: str, size: int, batch: int, steps: int, xla: bool) -> dict[str
     }
 
 
-def in_own_process(name: str, arguments: argparse.Namespace) -> dict[str, float]:
-    """One measurement, in a process of its own.
-
-    Raises:
-        RuntimeError: the process failed; the message ends in what it said.
-    """
-    environment = {**os.environ, "CUDA_VISIBLE_DEVICES": "", "TF_CPP_MIN_LOG_LEVEL": "3", "KERAS_BACKEND": "tensorflow"}
-    environment["TF_USE_LEGACY_KERAS"] = "1" if CONTESTANTS[name].legacy else "0"
-    if arguments.onednn:
-        environment["TF_ENABLE_ONEDNN_OPTS"] = "1"
-    command = [sys.executable, __file__, "--measure", name]
-    for option in ("size", "batch", "steps"):
-        command += [f"--{option}", str(getattr(arguments, option))]
-    done = subprocess.run(
-        command + ["--xla"] * arguments.xla, env=environment, capture_output=True, text=True, check=False
-    )
-    if done.returncode:
-        raise RuntimeError(f"measuring {name} failed:\n{done.stderr[-2000:]}")
-    return json.loads(done.stdout.splitlines()[-1])
-
-
-def best_of(results: dict[str, Any], prefix: str) -> dict[str, dict[str, float]]:
-    """Contestant -> the smallest figure of each kind over all its rounds."""
-    best: dict[str, dict[str, float]] = {}
-    for name in CONTESTANTS:
-        rounds = [result for key, result in results.items() if key.startswith(f"{prefix}/{name}/")]
-        if rounds:
-            best[name] = {figure: min(result[figure] for result in rounds) for figure in rounds[0]}
-            best[name]["rounds"] = len(rounds)
-    return best
-
-
 COLUMNS = (
     "network", "on", "architecture", "GMACs", "CPU s a step", "wall s", "GiB", "rounds",
 )  # fmt: skip
@@ -242,21 +204,6 @@ def verdict(best: dict[str, dict[str, float]]) -> str:
     return "\n".join(lines)
 
 
-def report(best: dict[str, dict[str, float]], title: str, markdown: Path) -> None:
-    """Prints the table and writes it as Markdown."""
-    rows = rows_of(best)
-    table = Table(title=title)
-    for number, column in enumerate(COLUMNS):
-        table.add_column(column, justify="left" if number < 3 else "right")
-    for row in rows:
-        table.add_row(*row)
-    console.print(table)
-    console.print(verdict(best))
-    rule = ("---",) * 3 + ("---:",) * (len(COLUMNS) - 3)
-    lines = [title, "", *("| " + " | ".join(cells) + " |" for cells in (COLUMNS, rule, *rows)), "", verdict(best), ""]
-    markdown.write_text("\n".join(lines), encoding="utf-8")
-
-
 def parse() -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -281,22 +228,17 @@ def main() -> None:
         print(json.dumps(figures))
         return
     switches = ("-onednn" if arguments.onednn else "") + ("-xla" if arguments.xla else "")
-    prefix = f"{arguments.size}px-batch{arguments.batch}{switches}"
     path = arguments.results
-    path.parent.mkdir(parents=True, exist_ok=True)
-    results = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-    for number in range(arguments.rounds):
-        for name in arguments.only[:: -1 if number % 2 else 1]:
-            key = f"{prefix}/{name}/round{number}"
-            if key in results:
-                continue
-            results[key] = in_own_process(name, arguments)
-            temporary = path.with_suffix(".part")
-            temporary.write_text(json.dumps(results, indent=1), encoding="utf-8")
-            temporary.replace(path)
-            console.print(f"{key}: {results[key]['cpu_s']:.2f} CPU s, {results[key]['wall_s']:.2f} s")
+    options = [f"--{option}={getattr(arguments, option)}" for option in ("size", "batch", "steps")]
+
+    def measured(name: str) -> Figures:
+        command = [__file__, "--measure", name, *options, *["--xla"] * arguments.xla]
+        return in_own_process(command, legacy=CONTESTANTS[name].legacy, onednn=arguments.onednn)
+
+    prefix = f"{arguments.size}px-batch{arguments.batch}{switches}"
+    best = in_turns(path, prefix, arguments.only, arguments.rounds, measured)
     title = f"Training step of ResNet-50, {arguments.size} px, batch {arguments.batch}{switches.replace('-', ', ')}"
-    report(best_of(results, prefix), title, path.with_suffix(".md"))
+    report(title, COLUMNS, rows_of(best), 3, verdict(best), path.with_suffix(".md"))
 
 
 if __name__ == "__main__":
