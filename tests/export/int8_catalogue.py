@@ -1,7 +1,7 @@
 """Every quantizable name of the catalogue, post-training quantized and exported: what operators the file holds.
 
 Each network is built at full depth and width for small images, with random weights and random batch norms, calibrated
-on patches of photographs, exported to LiteRT, and the file is read back. Results go to runs/int8_catalogue.json one by
+on patches of photographs, exported to LiteRT, and the file is read back. Results go to docs/int8_catalogue.json one by
 one; what stands there is not done again. The table goes to docs/int8_catalogue.md.
 
     python -m tests.export.int8_catalogue                   # about an hour on one core
@@ -120,7 +120,7 @@ def main() -> None:
     """Does what is missing, then writes the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("patterns", nargs="*", default=["*"], help="names to do, as in list_backbones")
-    parser.add_argument("--results", type=Path, default=ROOT / "runs" / "int8_catalogue.json")
+    parser.add_argument("--results", type=Path, default=ROOT / "docs" / "int8_catalogue.json")
     parser.add_argument("--table", type=Path, default=ROOT / "docs" / "int8_catalogue.md")
     arguments = parser.parse_args()
     arguments.results.parent.mkdir(parents=True, exist_ok=True)
