@@ -154,11 +154,13 @@ def test_quantization_leaves_nothing_in_float(spec, tmp_path):
     assert report.int8_mac_share == 1.0
     kinds = {kind for kind, _ in report.operators}
     assert kinds <= {"CONV_2D", "DEPTHWISE_CONV_2D", "PAD", "ADD", "MEAN", "MUL", "HARD_SWISH"}
-    # A gate is one addition and one multiplication: its ReLU6 is fused into the addition.
+    # A gate's two rescalings are depthwise 1x1 convolutions, the first with its ReLU6 fused; then it multiplies.
     gates = sum(bool(plan.squeezed) for stage in spec.plan() for plan in stage)
     shortcuts = sum(layer.name.endswith("_out") and "_se_" not in layer.name for layer in backbone.layers)
-    assert report.operators["ADD", "int8"] == gates + shortcuts
-    assert report.operators.get(("MUL", "int8"), 0) == 2 * gates
+    depthwise = sum(isinstance(layer, keras.layers.DepthwiseConv2D) for layer in backbone.layers)
+    assert report.operators["ADD", "int8"] == shortcuts
+    assert report.operators.get(("MUL", "int8"), 0) == gates
+    assert report.operators["DEPTHWISE_CONV_2D", "int8"] == depthwise + 2 * gates
     assert report.parity[0].cosine > 0.999
 
 
