@@ -15,15 +15,12 @@ from __future__ import annotations
 
 import argparse
 import json
-import resource
 import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from rounds import ROOT, Figures, in_own_process, in_turns, report
-
-CLASSES = 1000
+from rounds import CLASSES, ROOT, Figures, cheapest_step, in_own_process, in_turns, random_batch, report
 
 
 @dataclass(frozen=True)
@@ -85,16 +82,12 @@ def freeze(model: Any, frozen: bool) -> None:
 
 def measure(name: str, size: int, batch: int, steps: int) -> Figures:
     """Builds, quantizes and trains one network, and says what a step cost."""
-    import numpy as np
-
     import resnet_backbones as rb
     from resnet_backbones.keras_api import keras
 
     contestant = CONTESTANTS[name]
-    if contestant.scheme is not None:  # what is imported is not what preparing costs
-        import tensorflow_model_optimization  # noqa: F401
-
-        _ = rb.quantize_aware
+    if contestant.scheme is not None:
+        _ = rb.quantize_aware  # brings TFMOT; what is imported is not what preparing costs
     backbone = rb.create_backbone("resnet50", input_shape=(size, size, 3))
     x = keras.layers.GlobalAveragePooling2D()(backbone.output)
     model = keras.Model(backbone.inputs, keras.layers.Dense(CLASSES, activation="softmax")(x))
@@ -102,21 +95,11 @@ def measure(name: str, size: int, batch: int, steps: int) -> Figures:
     model = quantized(model, contestant)
     preparing = time.process_time() - cpu_start, time.perf_counter() - wall_start
     model.compile(keras.optimizers.SGD(0.01, momentum=0.9), "sparse_categorical_crossentropy", jit_compile=False)
-    random = np.random.default_rng(0)
-    images = random.normal(size=(batch, size, size, 3)).astype("float32")
-    classes = random.integers(0, CLASSES, batch)
+    images, classes = random_batch(size, batch)
     model.train_on_batch(images, classes)  # traced here, and ranges set
     freeze(model, contestant.frozen)
-    cpu, wall = [], []
-    for _ in range(steps):
-        cpu_start, wall_start = time.process_time(), time.perf_counter()
-        model.train_on_batch(images, classes)
-        cpu.append(time.process_time() - cpu_start)
-        wall.append(time.perf_counter() - wall_start)
     return {
-        "cpu_s": min(cpu),
-        "wall_s": min(wall),
-        "memory_gib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20,
+        **cheapest_step(model, images, classes, steps),
         "preparing_cpu_s": preparing[0],
         "preparing_wall_s": preparing[1],
     }

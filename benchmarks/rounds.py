@@ -8,10 +8,13 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 from rich.table import Table
@@ -19,6 +22,37 @@ from rich.table import Table
 ROOT = Path(__file__).resolve().parents[1]
 console = Console(width=None if sys.stdout.isatty() else 120, highlight=False)
 Figures = dict[str, float]
+CLASSES = 1000
+
+
+def random_batch(size: int, batch: int) -> tuple[Any, Any]:
+    """Random images, float32 (batch, size, size, 3), and one of 1,000 classes for each, int64 (batch,)."""
+    import numpy as np
+
+    random = np.random.default_rng(0)
+    return random.normal(size=(batch, size, size, 3)).astype("float32"), random.integers(0, CLASSES, batch)
+
+
+def cheapest_step(model: Any, images: Any, classes: Any, steps: int) -> Figures:
+    """Trains a compiled model on one batch, again and again.
+
+    Args:
+        model: trained on the batch once already, so that nothing is traced any more.
+        images: the batch.
+        classes: its classes.
+        steps: how often.
+
+    Returns:
+        CPU seconds of all threads and wall-clock seconds of the cheapest step, and the process' largest memory in GiB.
+    """
+    cpu, wall = [], []
+    for _ in range(steps):
+        cpu_start, wall_start = time.process_time(), time.perf_counter()
+        model.train_on_batch(images, classes)
+        cpu.append(time.process_time() - cpu_start)
+        wall.append(time.perf_counter() - wall_start)
+    memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    return {"cpu_s": min(cpu), "wall_s": min(wall), "memory_gib": memory}
 
 
 def in_own_process(command: Sequence[str], *, legacy: bool = False, onednn: bool = False) -> Figures:

@@ -14,17 +14,13 @@ from __future__ import annotations
 
 import argparse
 import json
-import resource
 import sys
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from rounds import ROOT, Figures, in_own_process, in_turns, report
-
-CLASSES = 1000
+from rounds import CLASSES, ROOT, Figures, cheapest_step, in_own_process, in_turns, random_batch, report
 
 
 def ours(name: str) -> Callable[[Any, int], Any]:
@@ -139,27 +135,15 @@ def measure(name: str, size: int, batch: int, steps: int, xla: bool) -> dict[str
         import tf_keras as keras
     else:
         import keras
-    import numpy as np
-
     backbone = contestant.build(keras, size)
     x = keras.layers.GlobalAveragePooling2D()(backbone.output)
     x = keras.layers.Dense(CLASSES, activation="softmax")(x)
     model = keras.Model(backbone.inputs, x)
     model.compile(keras.optimizers.SGD(0.01, momentum=0.9), "sparse_categorical_crossentropy", jit_compile=xla)
-    random = np.random.default_rng(0)
-    images = random.normal(size=(batch, size, size, 3)).astype("float32")
-    classes = random.integers(0, CLASSES, batch)
+    images, classes = random_batch(size, batch)
     model.train_on_batch(images, classes)  # traced, and compiled, here
-    cpu, wall = [], []
-    for _ in range(steps):
-        cpu_start, wall_start = time.process_time(), time.perf_counter()
-        model.train_on_batch(images, classes)
-        cpu.append(time.process_time() - cpu_start)
-        wall.append(time.perf_counter() - wall_start)
     return {
-        "cpu_s": min(cpu),
-        "wall_s": min(wall),
-        "memory_gib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20,
+        **cheapest_step(model, images, classes, steps),
         "gmacs": multiply_adds(model) / 1e9,
     }
 

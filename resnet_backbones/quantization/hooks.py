@@ -70,7 +70,13 @@ class LayerHook:
         self._call = layer.call
 
     def own_quantizer(self, index: int, port: str, site: QuantizerSite) -> ActivationQuantizer:
-        """The quantizer at a point, made as a child of this layer if there is none yet."""
+        """The quantizer at a point, made as a child of this layer if there is none yet.
+
+        Args:
+            index: which call of the layer.
+            port: ``"output"``, ``"preactivation"``, ``"input:0"``..., ``"between:0"``...
+            site: its bits and range; a quantizer that is there keeps its own.
+        """
         key = index, port
         if key not in self.quantizers:
             name = f"quantizer_{port.replace(':', '')}_{index}"
@@ -90,6 +96,7 @@ class LayerHook:
         return self.quantizers[key]
 
     def quantize_kernels(self, bits: int) -> None:
+        """Quantizes the kernels that the layer's rule names, to so many bits."""
         rule = rule_of(self.layer)
         for name, axes in rule.kernels if rule else ():
             # Keras 3 serves some kernels through a property over a private attribute.
@@ -98,6 +105,7 @@ class LayerHook:
             self.kernels[attribute] = variable, KernelQuantizer(bits, axes)
 
     def control_statistics(self) -> None:
+        """Hangs the switch that stops a batch norm's statistics on the layer."""
         if self.freeze is None:
             self.freeze = BatchNormFreeze(name=f"{self.layer.name}_freeze")
             self.freeze.build()

@@ -10,7 +10,8 @@ from typing import Any
 class QuantizerSite:
     """One range, and every point it is applied at: (order of the leaf call, port).
 
-    Ports: ``"output"``, ``"preactivation"`` (inside a layer, before its own activation), ``"input:0"``...
+    Ports: ``"output"``, ``"preactivation"`` (inside a layer, before its own activation), ``"input:0"``..., and
+    ``"between:0"``... for tensors inside a layer that runs as several operators.
 
     Attributes:
         points: where it is applied; its variables live in the layer of the first.
