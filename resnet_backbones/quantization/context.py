@@ -14,7 +14,9 @@ from typing import Any
 QUANTIZE = "quantize"  # fake-quantize; in training mode also observe ranges
 FLOAT = "float"  # as if never quantized
 CALIBRATE = "calibrate"  # run in float, record what every range sees
-EXPORT = "export"  # fake-quantize with ranges as constants, in the form converters recognise
+EXPORT = "export"  # fake-quantize with ranges as constants, in the forms that LiteRT's converter recognises
+EXPORT_PLAIN = "export plain"  # the same in the layers' own forms, with kernels that are given from outside
+EXPORTS = (EXPORT, EXPORT_PLAIN)
 
 
 class _State(threading.local):
@@ -24,6 +26,7 @@ class _State(threading.local):
         self.calls: dict[int, int] | None = None  # id(layer) -> calls seen in this pass
         self.results: dict[tuple[int, int], tuple[Any, Any]] = {}  # (id(quantizer), id(tensor)) -> (tensor, quantized)
         self.records: list[tuple[Any, Any]] | None = None  # (quantizer, tensor), in order of call
+        self.kernels: dict[int, Any] = {}  # id(kernel quantizer) -> the tensor that stands for its result
 
 
 _state = _State()
@@ -114,3 +117,22 @@ def record(quantizer: Any, tensor: Any) -> None:
     """Adds to the running :func:`recording`, if there is one."""
     if _state.records is not None:
         _state.records.append((quantizer, tensor))
+
+
+@contextlib.contextmanager
+def given_kernels(kernels: dict[int, Any]) -> Iterator[None]:
+    """Within it, in mode ``EXPORT_PLAIN``, quantized kernels are these tensors.
+
+    Args:
+        kernels: id of a kernel quantizer -> tensor of the kernel's shape.
+    """
+    previous, _state.kernels = _state.kernels, kernels
+    try:
+        yield
+    finally:
+        _state.kernels = previous
+
+
+def given_kernel(quantizer: Any) -> Any:
+    """The tensor that stands for what ``quantizer`` makes of its kernel, within :func:`given_kernels`."""
+    return _state.kernels[id(quantizer)]

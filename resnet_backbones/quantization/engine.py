@@ -129,8 +129,9 @@ def quantize_post_training(
 
 def apply_placement(trace: Trace, placement: Placement, scheme: Scheme) -> None:
     """Hangs quantizers where the placement says. A point that already has one keeps it, with its range."""
-    with scope_of(call.host for call in trace.calls):  # ranges are variables of the model's tf.distribute strategy
-        _hang_quantizers(trace.calls, placement, scheme)
+    calls = trace.points
+    with scope_of(call.host for call in calls):  # ranges are variables of the model's tf.distribute strategy
+        _hang_quantizers(calls, placement, scheme)
 
 
 def _hang_quantizers(calls: list[LeafCall], placement: Placement, scheme: Scheme) -> None:

@@ -6,13 +6,15 @@ so that they are saved with the model (Keras 3's convolutions save only kernel a
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import tensorflow as tf
 
 from resnet_backbones.keras_api import add_child, float32_variable
 from resnet_backbones.quantization import context
-from resnet_backbones.quantization.composites import Steps
+from resnet_backbones.quantization.composites import Steps, silu_in_steps
 from resnet_backbones.quantization.export_forms import (
     activation_for_export,
     convolution_instead,
@@ -21,7 +23,7 @@ from resnet_backbones.quantization.export_forms import (
 )
 from resnet_backbones.quantization.operations import operation_number, operations_of
 from resnet_backbones.quantization.quantizers import ActivationQuantizer, BatchNormFreeze, KernelQuantizer
-from resnet_backbones.quantization.rules import rule_of
+from resnet_backbones.quantization.rules import activation_name, rule_of
 from resnet_backbones.quantization.schemes import Scheme
 from resnet_backbones.quantization.sites import QuantizerSite
 
@@ -47,6 +49,12 @@ def hook(layer: Any, scheme: Scheme, host: Any = None) -> LayerHook:
         layer.__dict__[_HOOK] = existing
         layer.__dict__["call"] = existing.call  # a method, so that a copied layer calls its own hook
     return existing
+
+
+def own_call(layer: Any) -> Any:
+    """What a layer computes by itself, without its ranges."""
+    found = hook_of(layer)
+    return layer.call if found is None else found._call
 
 
 class LayerHook:
@@ -143,9 +151,9 @@ class LayerHook:
             as_convolution = convolution_instead(self.layer, args, self.stands_alone)
             if as_convolution is not None:
                 call, replaced = as_convolution, {}
-            rule = rule_of(self.layer)
-            if rule is not None and rule.role == "activation":
-                call = self._activation(index, call)
+        rule = rule_of(self.layer)
+        if rule is not None and rule.role == "activation":
+            call = self._activation(index, call)
         before_activation = self.quantizers.get((index, "preactivation"))
         if before_activation is not None:
             activation, replaced["activation"] = self.layer.activation, tf.identity
@@ -171,11 +179,18 @@ class LayerHook:
         return composite.call(Steps(call, value, between), inputs)  # type: ignore[union-attr]
 
     def _activation(self, index, function):
-        """The activation; for an export in a form that LiteRT has in integers."""
+        """The activation; in the steps that LiteRT computes it in, for an export in a form it has in integers."""
         quantizer = self.quantizers.get((index, "output"))
-        if context.mode() != context.EXPORT or quantizer is None:
+        if context.mode() == context.CALIBRATE or quantizer is None:
             return function
-        return activation_for_export(self.layer, function, quantizer.bits)
+        litert = self.scheme.target != "tensorrt" and context.view() == "litert"
+        if litert and quantizer.bits == 8 and activation_name(self.layer) == "silu":
+            return lambda inputs, *_, **__: silu_in_steps(inputs)
+        return (
+            activation_for_export(self.layer, function, quantizer.bits)
+            if context.mode() == context.EXPORT
+            else function
+        )
 
     def _quantize_inputs(self, index, args, kwargs):
         wanted = {port: q for (i, port), q in self.quantizers.items() if i == index and port.startswith("input:")}
@@ -205,6 +220,39 @@ def _call_with(layer: Any, replaced: dict[str, Any], call: Any, args: Any, kwarg
         return call(*args, **kwargs)
     finally:
         layer.__dict__.update(before)
+
+
+@contextlib.contextmanager
+def own_calls_replaced(calls: Sequence[tuple[Any, Any]]) -> Iterator[None]:
+    """Within it, layers compute something else; their ranges stay where they are.
+
+    Args:
+        calls: layers or bare operations, each with what to call in place of its own ``call``.
+    """
+    with contextlib.ExitStack() as stack:
+        for layer, call in calls:
+            found = hook_of(layer)
+            values = layer.__dict__ if found is None else found.__dict__
+            stack.enter_context(item_replaced(values, "call" if found is None else "_call", call))
+        yield
+
+
+@contextlib.contextmanager
+def item_replaced(values: dict[str, Any], name: str, value: Any) -> Iterator[None]:
+    """Within it, an entry of a dictionary is another.
+
+    Args:
+        values: the dictionary, e.g. the attributes of a layer, past Keras' attribute tracking.
+        name: of the entry; it need not be there.
+        value: to use instead.
+    """
+    before = {name: values[name]} if name in values else {}
+    values[name] = value
+    try:
+        yield
+    finally:
+        del values[name]
+        values.update(before)
 
 
 def hooks_of(model: Any) -> list[LayerHook]:

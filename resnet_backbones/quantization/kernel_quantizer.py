@@ -49,6 +49,8 @@ class KernelQuantizer:
     def __call__(self, kernel):
         if context.mode() == context.EXPORT:
             return self._exported(kernel)
+        if context.mode() == context.EXPORT_PLAIN:
+            return context.given_kernel(self)
 
         @tf.custom_gradient  # no value is clipped, so the gradient is the identity: two passes less than writing it so
         def quantize(values):
@@ -57,6 +59,22 @@ class KernelQuantizer:
 
         return quantize(tf.convert_to_tensor(kernel))
 
+    def integers(self, kernel: Any) -> tuple[np.ndarray, np.ndarray]:
+        """The kernel as training quantizes it, now.
+
+        Args:
+            kernel: a variable, or a constant array.
+
+        Returns:
+            int8 integers of the kernel's shape, and float32 scales that broadcast to it; an integer times its scale is
+            the value training saw. Where all of a range is zero, so is its scale.
+        """
+        values = read(kernel)
+        with tf.init_scope():
+            scale = self.bound(values).numpy() / np.float32(2 ** (self.bits - 1) - 1)
+        whole = np.round(np.divide(values, scale, where=scale > 0, out=np.zeros_like(values)))
+        return whole.astype(np.int8), scale.astype(np.float32)
+
     def _exported(self, kernel):
         values = read(kernel)
         with tf.init_scope():
@@ -64,12 +82,13 @@ class KernelQuantizer:
         bound = np.where(bound > 0, bound, 1e-3 * (bound.max() or 1.0)).astype(np.float32)  # zeros need a scale too
         if self.axes is None:
             return tf.quantization.fake_quant_with_min_max_vars(
-                tf.constant(values), -bound[0], bound[0], num_bits=self.bits, narrow_range=True
+                tf.constant(self._on_grid(values)), -bound[0], bound[0], num_bits=self.bits, narrow_range=True
             )
         if self.axes != (0, 1, 2) or self.bits not in (4, 8):
             return tf.constant(self._on_grid(values))
+        # On the grid already: what the converter rounds, having folded batch norm in float32, is near no half step.
         return tf.quantization.fake_quant_with_min_max_vars_per_channel(
-            tf.constant(values), -bound, bound, num_bits=self.bits, narrow_range=True
+            tf.constant(self._on_grid(values)), -bound, bound, num_bits=self.bits, narrow_range=True
         )
 
     def _on_grid(self, values: np.ndarray) -> np.ndarray:
@@ -80,8 +99,5 @@ class KernelQuantizer:
         magnitude: the same grid for 8 bits; values of fewer bits lie on it to half of its steps. LiteRT holds
         kernels of plain convolutions in 4 bits as such, others of fewer than 8 bits in 8.
         """
-        with tf.init_scope():
-            scale = self.bound(values).numpy() / (2 ** (self.bits - 1) - 1)
-        return (np.round(np.divide(values, scale, where=scale > 0, out=np.zeros_like(values))) * scale).astype(
-            "float32"
-        )
+        whole, scale = self.integers(values)
+        return whole.astype(np.float32) * scale

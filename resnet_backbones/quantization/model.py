@@ -80,6 +80,9 @@ class QuantizedModel:
         apply_placement(trace, placement_from_dict(quantization), Scheme(**quantization["scheme"]))
         return as_quantized_model(model, quantization)
 
+    def build_from_config(self, config: dict[str, Any]) -> None:
+        """Nothing: ``from_config`` gives a built model, and tf_keras would have it make its weights a second time."""
+
     def save_own_variables(self, store: Any) -> None:
         super().save_own_variables(store)  # type: ignore[misc]
         described = json.dumps(weights_description(quantization_of(self) or {}))

@@ -5,7 +5,8 @@
 * Both inputs of an addition and its (activated) output have ranges.
 * One tensor, one range. Layers that only move values (padding, max pooling, nearest upsampling) add none.
 * A layer called several times, such as a detection head shared by the pyramid levels, has its own ranges per call.
-* What a bare operation computed is quantized where the next layers read it.
+* What a bare operation computed is quantized where the next layers read it; if another bare operation does, by the
+  layer of layers that returns it or takes it, as residual blocks that end in ``relu(x + y)`` do.
 * Where a layer of other bits reads a tensor, the tensor has a second range there: LiteRT converts between the two.
 
 Source: LiteRT's int8 specification, https://ai.google.dev/edge/litert/models/quantization_spec
@@ -18,6 +19,7 @@ from typing import Any
 import tensorflow as tf
 
 from resnet_backbones.keras_api import keras
+from resnet_backbones.quantization.joins import joins_outputs
 from resnet_backbones.quantization.placer import Placer
 from resnet_backbones.quantization.rules import FUSED, INT8, activation_name, fixed_range
 from resnet_backbones.quantization.selection import Selection
@@ -32,6 +34,8 @@ class LiteRTPlacer(Placer):
         super().__init__(trace, selection)
         self._bits_at_output: dict[int, int] = {}  # id of a tensor -> bits of the range its producer gave it
         self._site_at_inputs: dict[tuple[int, int], QuantizerSite] = {}  # (id of a tensor, bits)
+        for call in trace.composites:
+            self._place_composite(call)
 
     # --- one method a role -------------------------------------------------------------------------------------
 
@@ -49,7 +53,7 @@ class LiteRTPlacer(Placer):
         self.between(call)
         activation = activation_name(call.layer)
         if activation is None or activation in FUSED:
-            self._quantize_output(self.absorb_chain(call), self._bits(call))
+            self._quantize_end(call)
             return
         self.site([(call.order, "preactivation")], self._bits(call))
         if activation in INT8:
@@ -60,7 +64,7 @@ class LiteRTPlacer(Placer):
     def place_add(self, call: LeafCall) -> None:
         self._quantize_inputs(call)
         self.between(call)
-        self._quantize_output(self.absorb_chain(call), self._bits(call))
+        self._quantize_end(call)
 
     def place_batch_norm(self, call: LeafCall) -> None:
         self.placement.lone_batch_norms.append(call.order)
@@ -83,10 +87,53 @@ class LiteRTPlacer(Placer):
             return
         self._quantize_inputs(call)
         self.between(call)
-        if not self._joins_outputs(call):
+        if joins_outputs(self.trace, call):  # each part keeps its own range, and what moves the whole needs none
+            self._bits_at_output.update((id(tensor), self._bits(call)) for tensor in call.outputs)
+        else:
             self._quantize_output(call, self._bits(call))
 
     # --- helpers -----------------------------------------------------------------------------------------------
+
+    def _place_composite(self, call: LeafCall) -> None:
+        """Ranges of what bare operations made and others read, at the layer of layers that takes it or returns it."""
+        if self.selection.stays_float(call.layer):
+            return
+        bits = self._bits(call)
+        for position, tensor in enumerate(call.inputs):
+            inside = all(reader.name in call.operations for reader in tensor.consumers())
+            if inside and self._lacks_range(tensor):
+                self._quantize_input(call, position, tensor, bits)
+                self._bits_at_output[id(tensor)] = bits
+        if len(call.outputs) == 1 and self._lacks_range(call.outputs[0]):
+            self._quantize_output(call, bits)
+
+    def _lacks_range(self, tensor: tf.Tensor) -> bool:
+        """Whether a bare operation made the tensor and another reads it, so that no layer between could quantize it."""
+        image = tensor.dtype.is_floating and tensor.shape.rank == 4  # tokens of transformers stay in float
+        made_bare = self.trace.producer(tensor) is None and self.trace.moved_from(tensor) is None
+        given = any(tensor is one for one in self.trace.inputs)
+        bare = image and made_bare and not given and self._bits_of(tensor) is None
+        return bare and self.trace.feeds_bare_operation(tensor)
+
+    def _read_behind_bare_relu(self, end: LeafCall) -> bool:
+        """Whether only a bare ReLU reads what a chain gives, and all that reads the ReLU quantizes its input.
+
+        The converter fuses it as it does a layer, and a range between the two would be half wasted.
+        """
+        relu = self.trace.bare_relu_behind(end.outputs[0])
+        if relu is None:
+            return False
+        if self._bits_of(relu) is not None:
+            return True
+        readers = self.trace.consumers(relu)
+        returned = any(relu is output for output in self.trace.outputs)
+        return (
+            bool(readers)
+            and not returned
+            and all(
+                isinstance(reader, LeafCall) and self.role(reader) not in (None, "activation") for reader in readers
+            )
+        )
 
     def _bits(self, call: LeafCall) -> int:
         return self.selection.bits(call.layer).activation
@@ -99,6 +146,12 @@ class LiteRTPlacer(Placer):
         fixed = fixed_range(_applies(call.layer), activation, bits)
         # These have a scale and a zero point of their own, whatever the scheme.
         self._quantize_output(call, bits, fixed, symmetric=None if fixed is None else bits > 8)
+
+    def _quantize_end(self, call: LeafCall) -> None:
+        """A range behind the chain that fuses into the call."""
+        end = self.absorb_chain(call)
+        if not self._read_behind_bare_relu(end):
+            self._quantize_output(end, self._bits(call))
 
     def _quantize_output(self, call: LeafCall, bits: int, fixed=None, symmetric=None) -> None:
         self._bits_at_output.update((id(tensor), bits) for tensor in call.outputs)
@@ -127,12 +180,6 @@ class LiteRTPlacer(Placer):
 
     def _reads_model_input(self, call: LeafCall) -> bool:
         return all(any(tensor is given for given in self.trace.inputs) for tensor in call.inputs)
-
-    def _joins_outputs(self, call: LeafCall) -> bool:
-        """Whether the call only concatenates what the model returns: an export returns the parts instead."""
-        output = call.outputs[0]
-        is_output = any(output is tensor for tensor in self.trace.outputs)
-        return is_output and isinstance(call.layer, keras.layers.Concatenate) and not self.trace.consumers(output)
 
 
 def _applies(layer: Any) -> Any:

@@ -7,6 +7,10 @@ model is trained with LiteRT's, and the marked ones are the identity in the file
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+import tensorflow as tf
+
 from resnet_backbones.quantization.placer import Placer
 from resnet_backbones.quantization.selection import Selection
 from resnet_backbones.quantization.sites import Placement, QuantizerSite
@@ -28,19 +32,28 @@ def mark_litert_only(trace: Trace, selection: Selection, placement: Placement) -
 
 
 class _Marker(Placer):
+    def __init__(self, trace: Trace, selection: Selection) -> None:
+        super().__init__(trace, selection)
+        self._bare_additions = trace.bare_additions()
+
     def is_litert_only(self, site: QuantizerSite) -> bool:
         order, port = site.points[0]
         if port == "preactivation" or site.fixed_range is not None:
             return True
-        return port == "output" and self._fuses_onwards(self.trace.calls[order])
+        return port == "output" and self._fuses_onwards(self.trace.points[order])
 
     def _fuses_onwards(self, call: LeafCall) -> bool:
         """Whether the call ends a convolution whose only reader is an activation, or an addition it is fused with."""
         (output,) = call.outputs[:1]
-        reader = self.trace.only_consumer(output)
-        if reader is None or not self._made_by_convolution(output):
+        if not self.trace.read_once(output) or not self._made_by_convolution(output):
             return False
-        if self.role(reader) == "add":
-            fused = self.fused_addend(reader)
-            return fused is not None and reader.inputs[fused] is output
-        return self.role(reader) == "activation"
+        reader = self.trace.only_consumer(output)
+        if reader is not None and self.role(reader) == "activation":
+            return True
+        added = reader.inputs if reader is not None and self.role(reader) == "add" else self._bare_sum_of(output)
+        fused = self.fused_addend(added)
+        return fused is not None and added[fused] is output
+
+    def _bare_sum_of(self, tensor: tf.Tensor) -> Sequence[tf.Tensor]:
+        sums = [added for added in self._bare_additions if any(one is tensor for one in added)]
+        return sums[0] if sums else []

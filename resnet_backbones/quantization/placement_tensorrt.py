@@ -13,17 +13,19 @@ https://docs.nvidia.com/deeplearning/tensorrt/latest/inference-library/work-quan
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import tensorflow as tf
 
 from resnet_backbones.keras_api import keras
+from resnet_backbones.quantization.joins import AVERAGED
 from resnet_backbones.quantization.placer import Placer
 from resnet_backbones.quantization.selection import Selection
 from resnet_backbones.quantization.sites import Placement, QuantizerSite
 from resnet_backbones.quantization.trace import LeafCall, Trace
 
 _layers = keras.layers
-_AVERAGED = (_layers.AveragePooling2D, _layers.GlobalAveragePooling2D)
-_POOLED = (*_AVERAGED, _layers.MaxPooling2D, _layers.GlobalMaxPooling2D)
+_POOLED = (*AVERAGED, _layers.MaxPooling2D, _layers.GlobalMaxPooling2D)
 
 
 class TensorRTPlacer(Placer):
@@ -40,6 +42,8 @@ class TensorRTPlacer(Placer):
         for call in self.trace.calls:
             if self.role(call) == "add":
                 self._place_addition(call)
+        for added in self.trace.bare_additions():
+            self._place_bare_addition(added)
         return placement
 
     # --- one method a role -------------------------------------------------------------------------------------
@@ -69,8 +73,16 @@ class TensorRTPlacer(Placer):
     # --- helpers -----------------------------------------------------------------------------------------------
 
     def _place_addition(self, call: LeafCall) -> None:
-        fused = self.fused_addend(call)
+        fused = self.fused_addend(call.inputs)
         self._quantize(call, [i for i in range(len(call.inputs)) if i != fused])
+
+    def _place_bare_addition(self, added: Sequence[tf.Tensor]) -> None:
+        """A shortcut that a layer moved, as feature pyramids upsample one, has its range where that layer reads it."""
+        fused = self.fused_addend(added)
+        for number, tensor in enumerate(added):
+            made_by = self.trace.producer(tensor)
+            if fused not in (None, number) and made_by is not None and self.role(made_by) == "same_range":
+                self._quantize(made_by, range(len(made_by.inputs)))
 
     def _quantize(self, call: LeafCall, positions) -> None:
         bits = self.selection.bits(call.layer).activation
@@ -100,7 +112,7 @@ class TensorRTPlacer(Placer):
             made_by = self.trace.producer(tensor)
             if made_by is None:
                 moved = self.trace.moved_from(tensor)
-            elif self.role(made_by) == "same_range" and not isinstance(made_by.layer, _AVERAGED):
+            elif self.role(made_by) == "same_range" and not isinstance(made_by.layer, AVERAGED):
                 moved = made_by.inputs[0]
             else:
                 moved = None

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import tensorflow as tf
 
 from resnet_backbones.keras_api import keras
@@ -89,18 +91,18 @@ class Placer:
         self.placement.sites.append(site)
         return site
 
-    def fused_addend(self, call: LeafCall) -> int | None:
-        """Which input of an addition the convolution that made it can add up itself, in its accumulators.
+    def fused_addend(self, added: Sequence[tf.Tensor]) -> int | None:
+        """Which of the tensors of an addition the convolution that made it can add up itself, in its accumulators.
 
         TensorRT runs convolution, batch norm, addition and activation as one kernel when nothing stands between the
         convolution and the addition. Of several such inputs (a projection shortcut beside the trunk) it is the deepest.
         """
-        candidates = [i for i, tensor in enumerate(call.inputs) if self._made_by_convolution(tensor)]
-        return max(candidates, key=lambda i: (self.depth(call.inputs[i]), i), default=None)
+        candidates = [i for i, tensor in enumerate(added) if self._made_by_convolution(tensor)]
+        return max(candidates, key=lambda i: (self.depth(added[i]), i), default=None)
 
     def _made_by_convolution(self, tensor: tf.Tensor) -> bool:
         made_by = self.trace.producer(tensor)
-        if made_by is None or self.trace.only_consumer(tensor) is None:
+        if made_by is None or not self.trace.read_once(tensor):
             return False
         if self.role(made_by) == "batch_norm":
             source = made_by.inputs[0]

@@ -157,7 +157,7 @@ class ActivationQuantizer(keras.layers.Layer):
         if self.litert_only and context.view() == "tensorrt":
             return inputs
         values = tf.cast(inputs, tf.float32)
-        if context.mode() == context.EXPORT:
+        if context.mode() in context.EXPORTS:
             low, high = (tf.constant(bound, tf.float32) for bound in self.range())
         elif training and self.fixed_range is None:
             low, high = self._observe(values)

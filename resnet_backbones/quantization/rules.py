@@ -11,12 +11,12 @@ from typing import Any
 from resnet_backbones.keras_api import DEPTHWISE_KERNEL, keras
 from resnet_backbones.layers.blur_pool import BlurPool2D
 from resnet_backbones.layers.channels import ChannelMax, ChannelMean, ChannelPad, ChannelSlice
-from resnet_backbones.quantization.composites import AVERAGE, IN_PAIRS, SEPARABLE, Composite
+from resnet_backbones.quantization.composites import AVERAGE, IN_PAIRS, SEPARABLE, SIGMOID_RANGE, Composite
 from resnet_backbones.quantization.operations import operation_activation, operation_name
 from resnet_backbones.specs.base import INT8_ACTIVATIONS
 
 # LiteRT fixes the output of these: in int8 to scale 1/256, zero point -128 (tanh 1/128, 0); in int16 to 1/32768, 0.
-_FIXED_RANGES = {"sigmoid": (0.0, 255.0 / 256.0), "softmax": (0.0, 255.0 / 256.0), "tanh": (-1.0, 127.0 / 128.0)}
+_FIXED_RANGES = {"sigmoid": SIGMOID_RANGE, "softmax": SIGMOID_RANGE, "tanh": (-1.0, 127.0 / 128.0)}
 _FIXED_RANGE_16 = (-32767.0 / 32768.0, 32767.0 / 32768.0)
 # Activations LiteRT computes in integers, those of specs and one that has no name there.
 INT8 = INT8_ACTIVATIONS | {"clipped_relu"}
@@ -107,10 +107,11 @@ def activation_name(layer: Any) -> str | None:
     function = getattr(layer, "activation", None)
     if isinstance(function, keras.layers.Layer):
         return activation_name(function)
-    name = getattr(function, "__name__", "?") if function is not None else None
-    return None if name == "linear" else name
+    name = "linear" if function is None else getattr(function, "__name__", "?")
+    return _SAME.get(name, name)
 
 
+_SAME = {"linear": None, "swish": "silu"}  # the latter is tf_keras' name
 _layers = keras.layers
 _ACTIVATION = Rule("activation")
 # Layers of libraries that need not be installed: package and class name.

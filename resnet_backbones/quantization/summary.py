@@ -10,13 +10,13 @@ from rich.table import Table
 
 from resnet_backbones.quantization.hooks import LayerHook, freezes_of, hooks_of
 from resnet_backbones.quantization.kernel_quantizer import KernelQuantizer, read
+from resnet_backbones.quantization.leaves import leaves_of
 from resnet_backbones.quantization.model import quantization_of
 from resnet_backbones.quantization.quantizers import ActivationQuantizer
 from resnet_backbones.quantization.rules import rule_of
 from resnet_backbones.quantization.schemes import Scheme
 from resnet_backbones.quantization.selection import Selection, layer_paths
 from resnet_backbones.quantization.tables import as_text, table
-from resnet_backbones.quantization.trace import leaves_of
 from resnet_backbones.tasks import task_of
 
 
@@ -203,7 +203,7 @@ def _float_rows(model: Any, paths: dict[int, str], quantization: dict[str, Any])
     selections = {pattern: Selection(model, scheme, keep_float=[pattern]) for pattern in dict.fromkeys(patterns)}
     hooked = {id(hook.layer): hook for hook in hooks_of(model)}
     rows = []
-    for layer in leaves_of(model):
+    for layer in leaves_of(model)[0]:
         reason = quantization.get("unsupported", {}).get(layer.name)
         pattern = next((pattern for pattern, found in selections.items() if found.stays_float(layer)), None)
         rule, hook = rule_of(layer), hooked.get(id(layer))

@@ -2,7 +2,8 @@
 
 The model is traced once into a TensorFlow graph, with every *leaf* layer (one that holds no other layer) recording
 the tensors it was given and returned. Operations outside of any leaf, such as a bare ``a + b`` in a ``call``, are seen
-too: they cannot be given a quantizer, but the layers that read their results can.
+too: they cannot be given a quantizer, but the layers that read their results can, and so can a layer of layers, such as
+a residual block, that returns one.
 """
 
 from __future__ import annotations
@@ -13,12 +14,9 @@ from typing import Any
 
 import tensorflow as tf
 
-from resnet_backbones.keras_api import input_signature, keras
+from resnet_backbones.keras_api import input_signature
 from resnet_backbones.quantization import context
-from resnet_backbones.quantization.operations import is_operation, operations_of
-from resnet_backbones.quantization.quantizers import ActivationQuantizer, BatchNormFreeze
-from resnet_backbones.quantization.rules import rule_of
-from resnet_backbones.quantization.schedule_state import ScheduleState
+from resnet_backbones.quantization.leaves import leaves_of
 
 _ALIASES = frozenset({"Identity", "Cast", "StopGradient"})  # the same tensor under another name or precision
 # Bare operations that move values without changing them: their results share the range of what they read.
@@ -26,20 +24,20 @@ _MOVES = frozenset(
     {"Reshape", "Transpose", "StridedSlice", "Split", "SplitV", "Squeeze", "ExpandDims", "MaxPool", "Pad", "Tile",
      "ResizeNearestNeighbor", "ResizeBilinear"}
 )  # fmt: skip
-_HELPERS = (ActivationQuantizer, BatchNormFreeze, ScheduleState)
 _METADATA = frozenset({"Shape"})  # reads a shape, not values
 
 
 @dataclass(eq=False)
 class LeafCall:
-    """One call of one leaf layer.
+    """One call of one leaf layer, or of a layer of layers.
 
     Attributes:
         layer: the layer, or a bare operation of a functional model.
         host: the layer that holds what belongs to it: itself, or for a bare operation of Keras 3 its model.
         index: which call of this layer it is, 0 for the first.
         inputs, outputs: the graph tensors it was given and returned, nests flattened.
-        order: position among all leaf calls.
+        order: position in :attr:`Trace.points`.
+        operations: of a layer of layers, names of all graph operations within.
     """
 
     layer: Any
@@ -48,52 +46,15 @@ class LeafCall:
     order: int
     host: Any
     outputs: list[tf.Tensor] = field(default_factory=list)
-
-
-def is_leaf(layer: Any) -> bool:
-    """Whether a layer is quantized as a whole: it has a rule, or holds no other layer (this library's helpers aside).
-
-    A ``Lambda`` is none: what it does is bare operations, whose results are quantized where layers read them.
-    """
-    if isinstance(layer, (keras.layers.InputLayer, keras.layers.Lambda, *_HELPERS)) or is_operation(layer):
-        return False
-    return _children(layer) == [] or rule_of(layer) is not None
-
-
-def _children(layer: Any) -> list[Any]:
-    children = layer._flatten_layers(recursive=False, include_self=False)
-    return [child for child in children if child is not layer and not isinstance(child, _HELPERS)]
-
-
-def leaves_of(model: Any) -> dict[Any, Any]:
-    """Every leaf layer below a model, and every bare operation that has a rule.
-
-    Args:
-        model: a built model.
-
-    Returns:
-        Layer or operation -> the layer that holds what belongs to it.
-    """
-    leaves: dict[Any, Any] = {}
-    seen: set[int] = set()
-
-    def visit(layer: Any) -> None:
-        if id(layer) in seen:
-            return
-        seen.add(id(layer))
-        if layer is not model and is_leaf(layer):
-            leaves[layer] = layer
-            return
-        for child in _children(layer):
-            visit(child)
-
-    visit(model)
-    leaves.update((operation, host) for operation, host in operations_of(model) if rule_of(operation) is not None)
-    return leaves
+    operations: frozenset[str] = frozenset()
 
 
 class Trace:
     """The leaf calls of one forward pass, in order, and how tensors connect them.
+
+    Attributes:
+        calls: the leaf calls, in order.
+        composites: the calls of layers of layers, in the order they ended.
 
     Args:
         model: a built model.
@@ -112,24 +73,38 @@ class Trace:
             )
         self.signature = signature
         self.calls: list[LeafCall] = []
+        self.composites: list[LeafCall] = []
         self._call_of_operation: dict[str, LeafCall] = {}
         counts: dict[int, int] = {}
 
+        def entered(layer, args, kwargs):
+            index = counts.get(id(layer), 0)
+            counts[id(layer)] = index + 1
+            return LeafCall(layer, index, _tensors((args, kwargs)), len(self.calls), leaves.get(layer, layer))
+
+        def within(call, args, kwargs):
+            graph = tf.compat.v1.get_default_graph()
+            before = len(graph.get_operations())
+            outputs = call(*args, **kwargs)
+            return outputs, [operation.name for operation in graph.get_operations()[before:]]
+
         def recorder(layer, call):
-            def recorded(*args, **kwargs):
-                tensors = [t for t in tf.nest.flatten((args, kwargs)) if tf.is_tensor(t)]
-                entry = LeafCall(layer, counts.get(id(layer), 0), tensors, len(self.calls), leaves[layer])
-                counts[id(layer)] = entry.index + 1
+            def leaf(*args, **kwargs):
+                entry = entered(layer, args, kwargs)
                 self.calls.append(entry)
-                graph = tf.compat.v1.get_default_graph()
-                before = len(graph.get_operations())
-                outputs = call(*args, **kwargs)
-                for operation in graph.get_operations()[before:]:
-                    self._call_of_operation[operation.name] = entry
-                entry.outputs = [t for t in tf.nest.flatten(outputs) if tf.is_tensor(t)]
+                outputs, made = within(call, args, kwargs)
+                self._call_of_operation.update((name, entry) for name in made)
+                entry.outputs = _tensors(outputs)
                 return outputs
 
-            return recorded
+            def composite(*args, **kwargs):
+                entry = entered(layer, args, kwargs)
+                outputs, made = within(call, args, kwargs)
+                entry.outputs, entry.operations = _tensors(outputs), frozenset(made)
+                self.composites.append(entry)
+                return outputs
+
+            return leaf if layer in leaves else composite
 
         def forward(inputs):
             self.inputs = [self.canonical(t) for t in tf.nest.flatten(inputs)]
@@ -138,13 +113,20 @@ class Trace:
             self._keep = outputs
             return outputs
 
-        leaves = leaves_of(model)
-        with context.use_mode(context.FLOAT), replaced_calls(list(leaves), recorder):
+        leaves, composites = leaves_of(model)
+        with context.use_mode(context.FLOAT), replaced_calls([*leaves, *composites], recorder):
             self._function = tf.function(forward, autograph=False).get_concrete_function(signature)
-        for call in self.calls:
+        for number, call in enumerate(self.composites, start=len(self.calls)):
+            call.order = number
+        for call in self.points:
             call.inputs = [self.canonical(t) for t in call.inputs]
             call.outputs = [self.canonical(t) for t in call.outputs]
         self._producers = {id(t): call for call in reversed(self.calls) for t in call.outputs if self._made_by(t, call)}
+
+    @property
+    def points(self) -> list[LeafCall]:
+        """All calls, as sites number them: leaf calls, then those of layers of layers."""
+        return [*self.calls, *self.composites]
 
     def _made_by(self, tensor: tf.Tensor, call: LeafCall) -> bool:
         return self._call_of_operation.get(tensor.op.name) is call
@@ -185,12 +167,41 @@ class Trace:
         """Whether the call hands the tensor on unchanged, as dropout does in inference."""
         return any(output is self.canonical(tensor) for output in call.outputs)
 
+    def feeds_bare_operation(self, tensor: tf.Tensor) -> bool:
+        """Whether a bare operation that computes something, such as ``a + b``, reads the tensor."""
+        readers = self.consumers(tensor)
+        return any(isinstance(reader, tf.Operation) and reader.type not in _MOVES for reader in readers)
+
+    def read_once(self, tensor: tf.Tensor) -> bool:
+        """Whether one leaf call or bare operation reads the tensor, and the model does not return it."""
+        return len(self.consumers(tensor)) == 1 and not any(tensor is output for output in self.outputs)
+
+    def bare_additions(self) -> list[tuple[tf.Tensor, tf.Tensor]]:
+        """What each bare ``a + b`` of two different images adds."""
+        operations = self._function.graph.get_operations()
+        bare = [one for one in operations if one.type in ("Add", "AddV2") and one.name not in self._call_of_operation]
+        added = [[self.canonical(tensor) for tensor in operation.inputs] for operation in bare]
+        images = [pair for pair in added if all(one.dtype.is_floating and one.shape.rank == 4 for one in pair)]
+        return [(first, second) for first, second in images if first is not second]
+
+    def bare_relu_behind(self, tensor: tf.Tensor) -> tf.Tensor | None:
+        """What a bare ReLU makes of the tensor, if nothing else reads it; else ``None``."""
+        readers = self.consumers(tensor)
+        if len(readers) != 1 or isinstance(readers[0], LeafCall) or readers[0].type not in ("Relu", "Relu6"):
+            return None
+        returned = any(tensor is output for output in self.outputs)
+        return None if returned else _interned(readers[0].outputs[0])
+
     def only_consumer(self, tensor: tf.Tensor) -> LeafCall | None:
         """The one leaf call that reads the tensor; ``None`` if others do too, or it is an output of the model."""
         if any(tensor is output for output in self.outputs):
             return None
         consumers = self.consumers(tensor)
         return consumers[0] if len(consumers) == 1 and isinstance(consumers[0], LeafCall) else None
+
+
+def _tensors(nest: Any) -> list[tf.Tensor]:
+    return [tensor for tensor in tf.nest.flatten(nest) if tf.is_tensor(tensor)]
 
 
 def _interned(tensor: tf.Tensor) -> tf.Tensor:

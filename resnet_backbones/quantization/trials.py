@@ -38,7 +38,7 @@ class Trials:
         self._keep_float = task.keep_float if task else ()
         self.options = {"activation_bits": 16, **({"kernel_bits": 8} if scheme.kernel_bits < 8 else {})}
         self._trace = Trace(model)
-        self._calls = {(id(call.layer), call.index): call for call in self._trace.calls}
+        self._calls = {(id(call.layer), call.index): call for call in self._trace.points}
         present = placement_from_dict(quantization)
         self._present_bits = self._bits_by_place(present)
         self._present_kernels = {id(self._trace.calls[o].layer): bits for o, bits in present.kernels.items()}
@@ -47,7 +47,7 @@ class Trials:
         """Those of the sources that still round, as coarsely as now or more, when the chosen layers are treated."""
         placement = self._place(chosen)
         places = self._bits_by_place(placement)
-        kernels = {id(self._trace.calls[order].layer): bits for order, bits in placement.kernels.items()}
+        kernels = {id(self._trace.points[order].layer): bits for order, bits in placement.kernels.items()}
         return [source for source in sources if self._rounds(source, places, kernels)]
 
     def to_silence(self, source: Source, chosen: Sequence[Any]) -> list[Any]:
@@ -88,7 +88,7 @@ class Trials:
                 key = self._place_of(order, port)
                 coarse = key == wanted and site.bits <= self._present_bits[key]
                 if coarse or (self._float and key not in self._present_bits):
-                    layers.append(self._trace.calls[order].layer)
+                    layers.append(self._trace.points[order].layer)
         return list({id(layer): layer for layer in layers}.values())
 
     def _rounds(self, source: Source, places: dict[Any, int], kernels: dict[int, int]) -> bool:
@@ -112,7 +112,7 @@ class Trials:
 
     def _place_of(self, order: int, port: str) -> Any:
         """The tensor at a point, looked up through operations that only move values; inside a layer, the point."""
-        call = self._trace.calls[order]
+        call = self._trace.points[order]
         if port == "output":
             tensor = call.outputs[0]
         elif port.startswith("input:"):

@@ -7,7 +7,8 @@ import pytest
 import tensorflow as tf
 from digits import plain_digits
 
-from resnet_backbones.keras_api import keras
+from resnet_backbones.export import export_model
+from resnet_backbones.keras_api import keras, policy_of
 from resnet_backbones.quantization import hooks_of, quantize_aware, quantizers_of
 from resnet_backbones.quantization.schedule import QuantizationSchedule
 
@@ -98,3 +99,15 @@ def test_a_batch_that_overflows_half_precision_leaves_every_range_finite(digits)
     model(tf.constant(overflowing), training=True)
     assert np.isfinite([q.range() for q in quantizers_of(model)]).all()
     assert [q.range() for q in quantizers_of(model)] != before  # the images themselves are finite, and were seen
+
+
+def test_an_export_computes_in_float32_and_leaves_the_policies(trained, digits, tmp_path):
+    policy, model, _ = trained
+    report = export_model(model, tmp_path / "mixed.tflite", parity_data=digits[0][:64])
+    assert {dtype for _, dtype in report.operators} == {"int8"}
+    assert report.parity[0].cosine > 0.999
+    assert report.parity[0].within_two_steps >= 0.99
+    float_report = export_model(model, tmp_path / "float.tflite", precision="float32", parity_data=digits[0][:64])
+    assert float_report.parity[0].max_steps < 1e-4
+    policies = {policy_of(layer).name for layer in model.layers if isinstance(layer, layers.Conv2D)}
+    assert policies == {policy}

@@ -97,13 +97,31 @@ def test_heads_are_float_by_default_and_int8_when_asked():
     }
 
 
-def test_bare_additions_as_in_a_feature_pyramid_take_no_range_and_the_convolutions_behind_them_do():
+def top_down(scheme):
     image = layers.Input((8, 8, 3))
     fine = layers.Conv2D(4, 3, padding="same", name="fine")(image)
     coarse = layers.Conv2D(4, 3, 2, padding="same", name="coarse")(fine)
-    model = keras.Model(image, TopDown()([fine, coarse]))
-    found = points(model, scheme=get_scheme("gpu_int8").replace(float_outputs=False))
-    assert found == {"fine[0]:input:0", "coarse[0]:input:0", "smooth_fine[0]:input:0", "smooth_coarse[0]:input:0"}
+    lateral = layers.Conv2D(4, 1, name="lateral")(fine)
+    model = keras.Model(image, TopDown()([lateral, coarse]))
+    return model, get_scheme(scheme).replace(float_outputs=False)
+
+
+def test_of_a_bare_addition_in_a_feature_pyramid_the_upsampled_shortcut_has_a_range():
+    model, scheme = top_down("gpu_int8")
+    assert points(model, scheme=scheme) == {
+        "fine[0]:input:0",
+        "coarse[0]:input:0 = lateral[0]:input:0",
+        "smooth_coarse[0]:input:0 = upsample[0]:input:0",
+        "smooth_fine[0]:input:0",
+    }
+
+
+def test_the_portable_scheme_leaves_out_the_range_of_a_convolution_fused_with_a_bare_addition():
+    model, scheme = top_down("portable_int8")
+    trace = Trace(model)
+    sites = place(trace, Selection(model, scheme)).sites
+    names = {f"{trace.calls[s.points[0][0]].layer.name}:{s.points[0][1]}" for s in sites if s.litert_only}
+    assert names == {"lateral:output"}
 
 
 def test_a_retinanet_has_symmetric_ranges_and_float_heads(images):

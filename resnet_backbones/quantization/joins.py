@@ -1,0 +1,54 @@
+"""Concatenations behind which nothing is computed any more: they only join what the model returns."""
+
+from __future__ import annotations
+
+import tensorflow as tf
+
+from resnet_backbones.keras_api import keras
+from resnet_backbones.quantization.operations import operation_name
+from resnet_backbones.quantization.rules import activation_name, rule_of
+from resnet_backbones.quantization.trace import LeafCall, Trace
+
+AVERAGED = (keras.layers.AveragePooling2D, keras.layers.GlobalAveragePooling2D)
+
+
+def joins_outputs(trace: Trace, call: LeafCall) -> bool:
+    """Whether the call concatenates what the model returns, at once or after moving it only.
+
+    RetinaNet joins the levels of its pyramid; YOLOV8 joins box distributions of some tens with scores below one, then
+    levels, and takes them apart again. One range for all of it would cost precision: of 256 steps a dozen would be left
+    to YOLOV8's scores. So each part keeps its own, and an int8 file returns the parts.
+
+    Args:
+        trace: the traced model.
+        call: any leaf call of it.
+    """
+    return concatenates(call) and _only_moved(trace, call.outputs[0])
+
+
+def concatenates(call: LeafCall) -> bool:
+    """Whether the call is a concatenation: a layer, or a bare operation of a functional model."""
+    return isinstance(call.layer, keras.layers.Concatenate) or operation_name(call.layer) == "concatenate"
+
+
+def _only_moved(trace: Trace, tensor: tf.Tensor) -> bool:
+    """Whether the model returns the tensor, or what it is moved into, and nothing else reads it."""
+    moved: list[tf.Tensor] = []
+    for reader in trace.consumers(tensor):
+        if isinstance(reader, LeafCall):
+            if not (_moves(reader) or concatenates(reader)):
+                return False
+            moved += reader.outputs
+        else:
+            if any(trace.moved_from(trace.canonical(output)) is None for output in reader.outputs):
+                return False
+            moved += [trace.canonical(output) for output in reader.outputs]
+    returned = any(tensor is output for output in trace.outputs)
+    return (returned or bool(moved)) and all(_only_moved(trace, one) for one in moved if one is not tensor)
+
+
+def _moves(call: LeafCall) -> bool:
+    if isinstance(call.layer, keras.layers.Activation):
+        return activation_name(call.layer) is None  # linear
+    rule = rule_of(call.layer)
+    return rule is not None and rule.role == "same_range" and not isinstance(call.layer, AVERAGED)
