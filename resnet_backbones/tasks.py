@@ -28,11 +28,14 @@ class TaskDescriptor:
             (number of classes, anchors, box format, thresholds).
         keep_float: patterns (``fnmatch``) of layer names that quantization leaves in float, e.g. a
             distribution-focal box decoding.
+        int8_share: least share of the multiply-accumulates, 0 to 1, that an int8 file computes in int8, for its report
+            to pass.
     """
 
     name: str
     metadata: Callable[[Any], dict[str, Any]]
     keep_float: tuple[str, ...] = ()
+    int8_share: float = 0.99
 
 
 _TASKS: dict[type, TaskDescriptor] = {}
@@ -52,3 +55,13 @@ def task_of(model: Any) -> TaskDescriptor | None:
         if cls in _TASKS:
             return _TASKS[cls]
     return None
+
+
+def task_facts(model: Any) -> dict[str, Any]:
+    """What the runtime needs to read a model's outputs: the task's ``name``, and what its descriptor says.
+
+    Args:
+        model: any model; one of no known task gives plain tensors.
+    """
+    task = task_of(model)
+    return {"name": "tensors"} if task is None else {"name": task.name, **task.metadata(model)}

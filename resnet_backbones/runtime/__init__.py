@@ -1,11 +1,12 @@
-"""Runs exported models with numpy and LiteRT only: no TensorFlow, no Keras.
+"""Runs exported models with numpy and LiteRT, ONNX Runtime or OpenVINO: no TensorFlow, no Keras.
 
 ```python
 from resnet_backbones import runtime
 
-model = runtime.load("detector.tflite")
-for found in model.predict(images):           # images of any size, in the units the Keras model was trained on
+model = runtime.load("detector.tflite")       # or "detector.onnx"; backend="openvino" runs both
+for found in model.predict(images):           # arrays, paths or PIL images of any size
     print(found.names, found.boxes, found.scores)
+model.predict("street.jpg", resize="letterbox")[0].draw("street.jpg").save("found.png")
 model.raw(images)                             # the network's own outputs, as the Keras model gives them
 ```
 
@@ -17,6 +18,6 @@ from __future__ import annotations
 
 from resnet_backbones.runtime.metadata import append_metadata, read_metadata
 from resnet_backbones.runtime.model import Model, load
-from resnet_backbones.runtime.results import Classification, Detections
+from resnet_backbones.runtime.results import Classification, Detections, Segmentation
 
-__all__ = ["Classification", "Detections", "Model", "append_metadata", "load", "read_metadata"]
+__all__ = ["Classification", "Detections", "Model", "Segmentation", "append_metadata", "load", "read_metadata"]

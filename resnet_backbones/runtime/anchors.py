@@ -55,5 +55,36 @@ def generate_anchors(
     return np.concatenate([(low + high) / 2, high - low], axis=-1)
 
 
+def count_anchors(height: int, width: int, strides: Sequence[int], per_cell: int) -> int:
+    """How many anchors :func:`generate_anchors` makes, ``per_cell`` in each cell.
+
+    Args:
+        height: of the network's input, pixels.
+        width: of the network's input, pixels.
+        strides: of each level, pixels.
+        per_cell: number of scales times number of aspect ratios.
+    """
+    return sum(math.ceil(height / stride) * math.ceil(width / stride) for stride in strides) * per_cell
+
+
+def cell_centres(height: int, width: int, strides: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
+    """The centre of each cell of each level, level after level, row after row.
+
+    Args:
+        height: of the network's input, pixels.
+        width: of the network's input, pixels.
+        strides: of each level, pixels.
+
+    Returns:
+        ``(cells, 2)`` float32, y and x in pixels; ``(cells,)`` float32, each cell's stride.
+    """
+    levels = [
+        np.stack(np.meshgrid(_centres(height, stride), _centres(width, stride), indexing="ij"), axis=-1).reshape(-1, 2)
+        for stride in strides
+    ]
+    repeated = [np.full(len(level), stride, np.float32) for level, stride in zip(levels, strides, strict=True)]
+    return np.concatenate(levels), np.concatenate(repeated)
+
+
 def _centres(length: int, stride: int) -> np.ndarray:
     return np.arange(0.5 * stride, math.ceil(length / stride) * stride, stride, dtype=np.float32)

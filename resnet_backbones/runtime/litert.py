@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import os
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from resnet_backbones.runtime.programs import check_input
 
 
 class LiteRTProgram:
@@ -22,7 +25,7 @@ class LiteRTProgram:
         ValueError: no whole ``.tflite``, or a model of several inputs.
     """
 
-    def __init__(self, path: str | os.PathLike, num_threads: int | None = None):
+    def __init__(self, path: str | os.PathLike[str], num_threads: int | None = None):
         try:
             from ai_edge_litert.interpreter import Interpreter
         except ImportError as error:
@@ -39,29 +42,24 @@ class LiteRTProgram:
             ) from error
         self._lock = threading.Lock()
         inputs = self._interpreter.get_input_details()
-        if len(inputs) != 1:
-            names = [detail["name"] for detail in inputs]
-            raise ValueError(f"{path} takes {len(inputs)} inputs {names}; the runtime runs models of one input.")
+        self._open_batch = bool(inputs) and _shape(inputs[0])[:1] == (None,)
+        check_input(Path(path), _shape(inputs[0]) if inputs else (), [detail["name"] for detail in inputs])
         self._input = inputs[0]
-        if -1 in self._input.get("shape_signature", [])[1:]:
-            raise ValueError(
-                f"{path} takes an input of open size {list(self._input['shape_signature'])}; the runtime needs a fixed "
-                "one. Export a model built with a static input_shape."
-            )
         self._outputs = self._named_outputs()
+        self._output_shapes = {name: _shape(detail) for name, detail in self._outputs.items()}
 
     @property
-    def input_shape(self) -> tuple[int, ...]:
-        """The input's shape, batch first."""
-        return tuple(int(size) for size in self._input["shape"])
+    def input_shape(self) -> tuple[int | None, ...]:
+        """The input's shape, batch first; a batch of ``None`` is any number of images."""
+        return _shape(self._input)
 
     @property
-    def output_shapes(self) -> dict[str, tuple[int, ...]]:
-        """Shapes by output name, batch first."""
-        return {name: tuple(int(size) for size in detail["shape"]) for name, detail in self._outputs.items()}
+    def output_shapes(self) -> dict[str, tuple[int | None, ...]]:
+        """Shapes by output name, batch first; ``None`` where a size is open."""
+        return dict(self._output_shapes)
 
     def __call__(self, batch: np.ndarray) -> dict[str, np.ndarray]:
-        """Runs one batch of the file's own batch size.
+        """Runs one batch.
 
         Args:
             batch: float32 of :attr:`input_shape`, in the graph's own units (before quantization).
@@ -70,12 +68,29 @@ class LiteRTProgram:
             Outputs by name, dequantized to float32.
         """
         with self._lock:
-            self._interpreter.set_tensor(self._input["index"], quantize(batch, self._input))
+            self._set(batch)
             self._interpreter.invoke()
             return {
                 name: dequantize(self._interpreter.get_tensor(detail["index"]), detail)
                 for name, detail in self._outputs.items()
             }
+
+    def prepared(self, batch: np.ndarray) -> Callable[[], object]:
+        """Feeds a batch and returns a function that runs the interpreter on it and nothing else, for timing.
+
+        Args:
+            batch: as for calling.
+        """
+        with self._lock:
+            self._set(batch)
+        return self._interpreter.invoke
+
+    def _set(self, batch: np.ndarray) -> None:
+        index = self._input["index"]
+        if self._open_batch and tuple(self._interpreter.get_input_details()[0]["shape"]) != batch.shape:
+            self._interpreter.resize_tensor_input(index, batch.shape, strict=True)
+            self._interpreter.allocate_tensors()
+        self._interpreter.set_tensor(index, quantize(batch, self._input))
 
     def _named_outputs(self) -> dict[str, dict[str, Any]]:
         """Outputs by the names of the signature, where the file has one; else by tensor name."""
@@ -86,6 +101,13 @@ class LiteRTProgram:
         name = "serving_default" if "serving_default" in signatures else next(iter(signatures))
         runner = self._interpreter.get_signature_runner(name)
         return {output: details[detail["index"]] for output, detail in runner.get_output_details().items()}
+
+
+def _shape(detail: dict[str, Any]) -> tuple[int | None, ...]:
+    """A tensor's shape; ``None`` where its signature leaves a size open."""
+    signature = detail.get("shape_signature", [])
+    sizes = signature if len(signature) == len(detail["shape"]) else detail["shape"]
+    return tuple(None if size < 0 else int(size) for size in sizes)
 
 
 def quantize(values: np.ndarray, detail: dict[str, Any]) -> np.ndarray:

@@ -3,57 +3,69 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from resnet_backbones.runtime.decoders import DECODERS, Decoder, Request
-from resnet_backbones.runtime.images import as_image_list, resize_bilinear
-from resnet_backbones.runtime.litert import LiteRTProgram
-from resnet_backbones.runtime.metadata import read_metadata
+from resnet_backbones.runtime.feeding import Feed
+from resnet_backbones.runtime.images import as_image, split_images
+from resnet_backbones.runtime.metadata import read_verified
+from resnet_backbones.runtime.placement import RESIZES, Placement, place
+from resnet_backbones.runtime.programs import Program, open_program
+from resnet_backbones.runtime.verify_onnx import verify_onnx
+from resnet_backbones.runtime.verify_tflite import verify_tflite
+
+_VERIFY = {".onnx": verify_onnx, ".tflite": verify_tflite}
 
 
-def load(path: str | os.PathLike, *, num_threads: int | None = None) -> Model:
-    """Loads an exported ``.tflite``; needs numpy and LiteRT only.
+def load(path: str | os.PathLike[str], backend: str | None = None, num_threads: int | None = None) -> Model:
+    """Loads an exported ``.tflite`` or ``.onnx``; needs numpy and the backend only.
+
+    The file is checked before the backend sees it: against the hash it carries, where it carries one, and for what
+    makes engines crash or reach for other files.
 
     Args:
-        path: a file written by ``export_model``, or any other ``.tflite`` of one input (then only ``raw`` works).
-        num_threads: threads of the interpreter; ``None`` leaves the choice to LiteRT.
+        path: a file written by ``export_model``, or any other of one input (then only ``raw`` works).
+        backend: ``"litert"`` (.tflite), ``"onnxruntime"`` (.onnx) or ``"openvino"`` (both);
+            ``None`` to go by the suffix.
+        num_threads: threads of the backend; ``None`` leaves the choice to it.
 
     Returns:
         The model, ready to predict.
 
     Raises:
         FileNotFoundError: no such file.
-        ValueError: the file is cut short, damaged, or no ``.tflite``.
-        ImportError: LiteRT is not installed.
+        ValueError: the file is cut short, damaged, of another kind, or the backend does not run such files.
+        ImportError: the backend is not installed.
 
     Example:
-        >>> model = load("detector.tflite", num_threads=2)
-        >>> model.predict(images, confidence=0.3)[0].boxes
+        >>> model = load("detector.onnx", num_threads=2)
+        >>> model.predict("street.jpg", confidence=0.3)[0].boxes
     """
-    metadata = read_metadata(path)
-    return Model(LiteRTProgram(path, num_threads), metadata, str(path))
+    metadata = read_verified(path)
+    verify = _VERIFY.get(Path(path).suffix)
+    if verify is not None:
+        verify(path)
+    return Model(open_program(path, backend, num_threads), metadata, str(path))
 
 
 class Model:
     """An exported network with its pre- and post-processing. Made by :func:`load`."""
 
-    def __init__(self, program: LiteRTProgram, metadata: dict[str, Any] | None, path: str):
+    def __init__(self, program: Program, metadata: dict[str, Any] | None, path: str):
         self._program = program
         self._path = path
-        #: What the file says about itself (see ``runtime.metadata``); ``None`` for a foreign ``.tflite``.
+        #: What the file says about itself (see ``runtime.metadata``); ``None`` for a foreign file.
         self.metadata = metadata
         names = program.output_shapes
         self._parts = [(name, [name], 0) for name in names]
-        self._scale, self._offset = np.float32(1), np.float32(0)
-        if metadata is not None:
-            if metadata["outputs"]:
-                self._parts = [(out["name"], out["parts"], out.get("axis", 0)) for out in metadata["outputs"]]
-            self._scale = np.asarray(metadata["input"].get("scale", 1.0), np.float32)
-            self._offset = np.asarray(metadata["input"].get("offset", 0.0), np.float32)
+        self._feed = Feed(program.input_shape, {} if metadata is None else metadata["input"], path)
+        if metadata is not None and metadata["outputs"]:
+            self._parts = [(out["name"], out["parts"], out.get("axis", 0)) for out in metadata["outputs"]]
         absent = sorted({part for _, parts, _ in self._parts for part in parts} - set(names))
         if absent:
             raise ValueError(
@@ -67,35 +79,47 @@ class Model:
         return "tensors" if self.metadata is None else self.metadata["task"]["name"]
 
     @property
-    def input_shape(self) -> tuple[int, ...]:
-        """``(batch, height, width, channels)`` of the network's input."""
-        return self._program.input_shape
+    def input_shape(self) -> tuple[int | None, ...]:
+        """``(batch, height, width, channels)`` of the network's input, whatever the file's layout.
 
-    def raw(self, images: Any) -> dict[str, np.ndarray]:
+        A batch of ``None`` is any number of images.
+        """
+        return self._feed.shape
+
+    def raw(self, images: Any, resize: str = "stretch") -> dict[str, np.ndarray]:
         """The network's outputs, as the Keras model gives them.
 
         Args:
-            images: array ``(N, H, W, C)`` or ``(H, W, C)``, or a list of arrays of any size, in the units the
-                Keras model takes (0..255, say); resized to the input. For a network whose input is no image:
-                an array ``(N, ...)`` of the input's shape.
+            images: an array ``(N, H, W, C)`` or ``(H, W, C)``, a path, a PIL image, or a list of these, of any size;
+                arrays in the units the Keras model takes (0..255, say). For a network whose input is no image: an array
+                ``(N, ...)`` of the input's shape.
+            resize: how an image of another size comes to the input's: ``"stretch"``, or ``"letterbox"``, which keeps
+                its aspect and pads with grey (114).
 
         Returns:
             Outputs by name, float32, batch first.
 
         Raises:
-            ValueError: the images' shape does not fit.
+            FileNotFoundError, ValueError: an image that is not there or does not fit.
+            RuntimeError: the backend fails to run the network.
         """
-        batches = list(self._run(self._prepare(images)))
-        shapes = self._program.output_shapes
-        return {
-            name: np.concatenate([batch[name] for batch in batches])
-            if batches
-            else np.zeros((0, *shapes[parts[0]][1:]), np.float32)
-            for name, parts, _ in self._parts
-        }
+        _check_resize(resize)
+        batches = [outputs for outputs, _ in self._run(self._sources(images), resize)]
+        if not batches:
+            shapes = self._program.output_shapes
+            empty = {
+                name: np.zeros((0, *(size or 0 for size in shape[1:])), np.float32) for name, shape in shapes.items()
+            }
+            return self._joined(empty)
+        return {name: np.concatenate([batch[name] for batch in batches]) for name, _, _ in self._parts}
 
     def predict(
-        self, images: Any, confidence: float | None = None, iou: float | None = None, top_k: int = 5
+        self,
+        images: Any,
+        confidence: float | None = None,
+        iou: float | None = None,
+        top_k: int = 5,
+        resize: str = "stretch",
     ) -> list[Any]:
         """Runs the network and decodes its outputs, batch by batch.
 
@@ -104,31 +128,52 @@ class Model:
             confidence: detectors: only boxes that score above it, 0 to 1; ``None``: the model's own threshold.
             iou: detectors: overlap from which boxes are taken for the same object; ``None``: the model's own.
             top_k: classifiers: number of classes returned.
+            resize: as in :meth:`raw`; give what the model was trained with. Boxes and segmentations come back in pixels
+                of the image as it was given.
 
         Returns:
-            A list, one :class:`Detections` or :class:`Classification` an image.
+            A list, one :class:`Detections`, :class:`Classification` or :class:`Segmentation` an image.
 
         Raises:
+            FileNotFoundError: an image that is not there.
             ValueError: the file's task has no decoder (``raw`` works), or an argument is out of range.
+            RuntimeError: the backend fails to run the network.
 
         Example:
-            >>> found = model.predict([image_a, image_b])[0]
+            >>> found = model.predict(["a.jpg", "b.jpg"])[0]
             >>> found.boxes[found.scores > 0.8]
+            >>> found.draw("a.jpg").save("found.png")
         """
         for name, value in (("confidence", confidence), ("iou", iou)):
             if value is not None and not 0 <= value <= 1:
                 raise ValueError(f"{name} must lie between 0 and 1, got {value}.")
         if top_k < 1:
             raise ValueError(f"top_k must be at least 1, got {top_k}.")
+        _check_resize(resize)
         decode = self._decoder
         request = Request(confidence, iou, top_k)
-        images = as_image_list(images, self.input_shape[-1])
         results: list[Any] = []
-        for outputs in self._run(images):
-            for index in range(len(next(iter(outputs.values())))):
-                size = images[len(results)].shape[:2]
-                results.append(decode({name: value[index] for name, value in outputs.items()}, size, request))
+        for outputs, placements in self._run(split_images(images, self._feed.channels), resize):
+            short = [name for name, value in outputs.items() if value.ndim == 0 or len(value) != len(placements)]
+            if short:
+                raise ValueError(f"{self._path} gives {short} without an entry for each of {len(placements)} images.")
+            for index, placement in enumerate(placements):
+                rows = {name: value[index] for name, value in outputs.items()}
+                results.append(decode(rows, placement.image_size, request, self._feed.in_network(placement)))
         return results
+
+    def timer(self) -> Callable[[], object]:
+        """A function that runs the network once on noise, on its backend and nothing round it, for measuring.
+
+        A file that takes any number of images is given one.
+
+        Example:
+            >>> run = load("detector.tflite", num_threads=2).timer()
+            >>> timeit.timeit(run, number=100) / 100
+        """
+        batch = self._feed.empty(1)
+        batch[:] = np.random.default_rng(0).uniform(0, 255, batch.shape)
+        return self._program.prepared(self._feed.to_graph(batch))
 
     @cached_property
     def _decoder(self) -> Decoder:
@@ -141,35 +186,57 @@ class Model:
             raise ValueError(
                 f"The runtime does not decode {self.task!r} yet (it decodes {sorted(DECODERS)}): use raw()."
             )
-        height, width = self.input_shape[1:3]
-        try:
-            return DECODERS[self.task](self.metadata["task"], (height, width), self.metadata.get("class_names"))
-        except KeyError as error:
-            raise ValueError(
-                f"The metadata of {self._path} lacks {error} for the task {self.task!r}: export the model again."
-            ) from error
+        size = self._feed.network_size
+        return DECODERS[self.task](self.metadata["task"], size, self.metadata.get("class_names"))
 
-    def _prepare(self, images: Any) -> list[np.ndarray]:
+    def _sources(self, images: Any) -> list[Any]:
         shape = self.input_shape
         if len(shape) == 4:
-            return as_image_list(images, shape[-1])
+            return split_images(images, self._feed.channels)
         array = np.asarray(images)
         if array.shape[1:] != shape[1:]:
             raise ValueError(f"The input has shape {array.shape}; {self._path} takes {('N', *shape[1:])}.")
         return list(array)
 
-    def _run(self, images: list[np.ndarray]) -> Iterator[dict[str, np.ndarray]]:
-        """Outputs of each batch in turn; the last batch is filled up with zeros, which are cut off again."""
-        size = max(1, self.input_shape[0]) if self.input_shape else 1
-        for start in range(0, len(images), size):
-            chunk = images[start : start + size]
-            batch = np.zeros(self.input_shape, np.float32)
-            for row, image in enumerate(chunk):
-                batch[row] = resize_bilinear(image, *batch.shape[1:3]) if batch.ndim == 4 else image
-            outputs = self._program(batch * self._scale + self._offset)
-            yield {
-                name: (
-                    outputs[parts[0]] if len(parts) == 1 else np.concatenate([outputs[part] for part in parts], axis)
-                )[: len(chunk)]
-                for name, parts, axis in self._parts
-            }
+    def _run(self, sources: list[Any], resize: str) -> Iterator[tuple[dict[str, np.ndarray], list[Placement]]]:
+        """Outputs of each batch in turn, and where each image lies in it."""
+        size = self._feed.batch_size(len(sources))
+        for start in range(0, len(sources), size):
+            chunk = sources[start : start + size]
+            batch, placements = self._feed.empty(len(chunk)), []
+            for row, source in enumerate(chunk):
+                if batch.ndim == 4:
+                    image = as_image(source, batch.shape[-1], start + row)
+                    placements.append(place(image, batch[row], resize))
+                else:
+                    batch[row] = source
+            try:
+                outputs = self._program(self._feed.to_graph(batch))
+            except ValueError as error:
+                raise RuntimeError(
+                    f"{self._path} cannot be run: {error}. The file may be damaged; export it again."
+                ) from error
+            # A last batch of a fixed size was filled up with zeros, which are cut off again.
+            yield (
+                {n: value[: len(chunk)] if value.ndim else value for n, value in self._joined(outputs).items()},
+                placements,
+            )
+
+    def _joined(self, outputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """The file's outputs as the Keras model gives them."""
+        joined = {}
+        for name, parts, axis in self._parts:
+            try:
+                pieces = [outputs[part] for part in parts]
+                joined[name] = pieces[0] if len(pieces) == 1 else np.concatenate(pieces, axis)
+            except ValueError as error:
+                raise ValueError(
+                    f"The metadata of {self._path} joins {parts} along axis {axis}, which does not fit ({error}): it "
+                    "belongs to another model. Export it again."
+                ) from error
+        return joined
+
+
+def _check_resize(resize: str) -> None:
+    if resize not in RESIZES:
+        raise ValueError(f"resize must be one of {', '.join(RESIZES)}, got {resize!r}.")

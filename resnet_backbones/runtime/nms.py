@@ -85,8 +85,9 @@ def _best_first(scores: np.ndarray, threshold: float) -> np.ndarray:
 
 def _iou(box: np.ndarray, others: np.ndarray, epsilon: np.float32) -> np.ndarray:
     """IoU of one box with others; 0 where both are empty."""
-    low, high = np.maximum(box[:2], others[:, :2]), np.minimum(box[2:], others[:, 2:])
-    shared = np.maximum(high - low, 0).prod(axis=-1)
-    areas = (others[:, 2:] - others[:, :2]).prod(axis=-1)
-    union = (box[2:] - box[:2]).prod() + areas - shared + epsilon
+    with np.errstate(over="ignore", invalid="ignore"):  # boxes of a network gone wild reach to infinity
+        low, high = np.maximum(box[:2], others[:, :2]), np.minimum(box[2:], others[:, 2:])
+        shared = np.maximum(high - low, 0).prod(axis=-1)
+        areas = (others[:, 2:] - others[:, :2]).prod(axis=-1)
+        union = (box[2:] - box[:2]).prod() + areas - shared + epsilon
     return np.divide(shared, union, out=np.zeros_like(shared), where=union > 0)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 import zipfile
@@ -19,8 +20,9 @@ def file(detector, tmp_path):
     return path
 
 
-def test_what_was_written_is_read(file):
-    assert read_metadata(file) == {"format": "resnet_backbones", "version": 1, **METADATA}
+def test_what_was_written_is_read(file, detector):
+    recorded = hashlib.sha256(detector.flatbuffer).hexdigest()
+    assert read_metadata(file) == {"format": "resnet_backbones", "version": 1, "sha256": recorded, **METADATA}
 
 
 def test_the_flatbuffer_is_untouched_and_the_file_still_runs(file, detector, images):

@@ -114,7 +114,7 @@ def test_a_foreign_file_runs_but_is_not_decoded(detector, images, tmp_path):
         model.predict(images)
 
 
-@pytest.mark.parametrize("task", ["yolo_v8_detector", "segmentation", "tensors"])
+@pytest.mark.parametrize("task", ["faster_rcnn", "depth", "tensors"])
 def test_a_task_without_a_decoder_says_so(detector, images, tmp_path, task):
     metadata = detector_metadata(task={"name": task})
     model = runtime.load(write(tmp_path / "d.tflite", detector.flatbuffer, metadata))
