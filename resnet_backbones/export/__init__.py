@@ -1,6 +1,33 @@
-"""Exports trained models to files that run elsewhere, with a report on what came out."""
+"""Exports trained models to files that run elsewhere, with a report on what came out.
 
-from resnet_backbones.export.exporter import export_model
-from resnet_backbones.export.report import ExportReport, OutputParity
+Names are loaded when first used (PEP 562): ``export.tensorrt`` needs neither TensorFlow nor Keras.
+"""
 
-__all__ = ["ExportReport", "OutputParity", "export_model"]
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+_NAMES = {"ExportReport": "report", "OutputParity": "report", "export_model": "exporter"}
+
+__all__ = ["ExportReport", "OutputParity", "export_model", "tensorrt"]
+
+if TYPE_CHECKING:
+    from resnet_backbones.export import tensorrt
+    from resnet_backbones.export.exporter import export_model
+    from resnet_backbones.export.report import ExportReport, OutputParity
+
+
+def __getattr__(name: str) -> Any:
+    if name in _NAMES:
+        value = getattr(importlib.import_module(f"{__name__}.{_NAMES[name]}"), name)
+    elif name == "tensorrt":
+        value = importlib.import_module(f"{__name__}.{name}")
+    else:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    globals()[name] = value  # next time without this function
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

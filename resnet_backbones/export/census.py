@@ -9,22 +9,32 @@ from typing import Any
 import numpy as np
 from tensorflow.lite.python import schema_py_generated as schema
 
-from resnet_backbones.export.flatbuffer import read_model
+from resnet_backbones.export.flatbuffer import kind_of, read_model
 
-_INTEGERS = ("int8", "int16")
+_INTEGERS = ("int8", "int16", "uint8")
 _OPERATORS = {code: name for name, code in vars(schema.BuiltinOperator).items() if isinstance(code, int)}
 _TYPES = {code: name.lower() for name, code in vars(schema.TensorType).items() if isinstance(code, int)}
 
 
 @dataclass(frozen=True)
 class Operator:
-    """One operator of the file: its kind, the type it computes in, its output tensor's name and its MACs."""
+    """One operator of the file.
+
+    Attributes:
+        kind: its name in the format.
+        dtype: the type it computes in.
+        output: name of its first output tensor.
+        macs: multiply-accumulates of one image.
+        inputs: names of its input tensors.
+        others: names of its further outputs.
+    """
 
     kind: str
     dtype: str
     output: str
     macs: int
     inputs: tuple[str, ...] = ()
+    others: tuple[str, ...] = ()
 
 
 @dataclass
@@ -69,10 +79,9 @@ def take_census(data: bytes) -> Census:
     graph = model.subgraphs[0]
     census = Census()
     for operator in graph.operators:
-        code = model.operatorCodes[operator.opcodeIndex]
-        kind = _OPERATORS.get(max(code.builtinCode, code.deprecatedBuiltinCode), "CUSTOM")
+        kind = _OPERATORS.get(kind_of(model, operator), "CUSTOM")
         inputs = [graph.tensors[i] for i in operator.inputs if i >= 0]
-        output = graph.tensors[operator.outputs[0]]
+        output, *others = [graph.tensors[i] for i in operator.outputs]
         census.operators.append(
             Operator(
                 kind,
@@ -80,6 +89,7 @@ def take_census(data: bytes) -> Census:
                 output.name.decode(),
                 _macs(kind, inputs, output),
                 tuple(tensor.name.decode() for tensor in inputs),
+                tuple(tensor.name.decode() for tensor in others),
             )
         )
     return census

@@ -3,50 +3,65 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from resnet_backbones import runtime
-from resnet_backbones.export.census import take_census
-from resnet_backbones.export.expressible import check_expressible
-from resnet_backbones.export.graph import ExportGraph, build_graph, named_outputs
-from resnet_backbones.export.litert import convert, output_steps
-from resnet_backbones.export.report import ExportReport, OutputParity, output_parity
-from resnet_backbones.files import written_whole
-from resnet_backbones.quantization import context, quantization_of, quantizers_of
+from resnet_backbones.export.choices import choose
+from resnet_backbones.export.formats import Format, find_format
+from resnet_backbones.export.report import ExportReport
+from resnet_backbones.export.request import Emitted, ExportRequest
+from resnet_backbones.export.verify import Verification
+from resnet_backbones.files import folder_written_whole, size_of, written_whole
+from resnet_backbones.quantization import quantization_of
 from resnet_backbones.quantization.calibration import image_batches
-from resnet_backbones.runtime.metadata import append_metadata
-from resnet_backbones.tasks import task_of
-
-PRECISIONS = ("float32", "float16", "int8")
+from resnet_backbones.tasks import task_facts, task_of
 
 
 def export_model(
     model: Any,
     path: str | os.PathLike[str],
     *,
+    format: str | None = None,
     precision: str | None = None,
-    parity_data: Any = None,
+    target: str | None = None,
+    layout: str | None = None,
+    batch: int | None = 1,
+    preprocessing: bool | tuple[int, int] = False,
+    postprocessing: bool = False,
     class_names: Sequence[str] | None = None,
+    parity_data: Any = None,
+    layers: bool = False,
+    latency: bool = False,
 ) -> ExportReport:
-    """Exports a model to a LiteRT file that the runtime, or any LiteRT interpreter, runs.
+    """Exports a model to a file that runs elsewhere, and reports what came out.
 
     Batch norm is folded into the convolutions. The file carries what its outputs mean (task, anchors, classes,
     input scaling), so ``runtime.load(path).predict(images)`` needs nothing else. It is written whole or not at all.
 
     Args:
         model: a built Keras model with one image input of fixed size.
-        path: the file to write, ending in ``.tflite``.
+        path: the file to write, ending in ``.tflite`` or ``.onnx``.
+        format: ``"litert"`` or ``"onnx"``; default: by the path's suffix.
         precision: ``"int8"`` (default for a quantized model), ``"float32"`` (default otherwise) or ``"float16"``
             (weights stored in half precision). A quantized model exported in a float precision loses its quantizers.
-        parity_data: images to compare file and Keras model on: an array (N, H, W, C) or batches, as for calibration.
+        target: of an ONNX file, ``"tensorrt"`` (default) or ``"onnxruntime"``.
+        layout: of an ONNX file's image input, ``"NCHW"`` (default) or ``"NHWC"``.
+        batch: images a call; ``None`` for any number.
+        preprocessing: whether the file takes images in the Keras model's own units and rescales them; with
+            ``(height, width)``, images of that size, which it also resizes.
+        postprocessing: whether a detector's file decodes and suppresses boxes itself.
         class_names: names of the classes, by index; carried in the file.
+        parity_data: images to compare file and Keras model on: an array (N, H, W, C) or batches, as for calibration.
+        layers: compare every layer on ``parity_data`` too: where the error enters.
+        latency: time the file on this machine, in turns with its float32 form where it is quantized.
 
     Returns:
-        The report: size, operators, int8 share of the multiply-accumulates, what stayed in float and why, parity.
+        The report: size, operators, int8 share of the multiply-accumulates, what stayed in float and why, kernels,
+        parity, and whether all that passes.
 
     Raises:
         ValueError: int8 of a float model, ranges that were never observed, bits that LiteRT has no operators for, an
@@ -58,79 +73,63 @@ def export_model(
         >>> print(report)
     """
     path = Path(path)
-    precision = _check(model, path, precision)
-    with written_whole(path) as temporary:
-        int8 = precision == "int8"
-        graph = build_graph(model, split_outputs=int8, mode=context.EXPORT if int8 else context.FLOAT)
-        data = convert(graph, precision)
-        temporary.write_bytes(append_metadata(data, _metadata(model, graph, class_names)))
-        census = take_census(data)
-        parity = []
+    row = find_format(path, format)
+    request = choose(
+        model,
+        row,
+        precision=precision,
+        target=target,
+        layout=layout,
+        batch=batch,
+        preprocessing=preprocessing,
+        postprocessing=postprocessing,
+        class_names=class_names,
+    )
+    if layers and parity_data is None:
+        raise ValueError("layers=True compares every layer on images: give some as parity_data.")
+    for option, wanted in (("layers", layers), ("latency", latency)):
+        if wanted and option not in row.options:
+            raise ValueError(f"{option} cannot be measured for format {row.name!r}.")
+    emitter = row.emitter
+    emitter.check(model, request)
+    written = written_whole if row.suffix else folder_written_whole
+    with written(path) as temporary, tempfile.TemporaryDirectory() as elsewhere:
+        emitted = emitter.emit(model, request)
+        emitter.write(emitted, _metadata(model, request, emitted), temporary)
+        report = _report(model, row, request, emitted, temporary)
+        compared, place = emitted, temporary
+        if emitted.bare is not None:
+            compared, place = emitted.bare, Path(elsewhere) / f"bare{row.suffix}"
+            emitter.write(compared, _metadata(model, request, compared), place)
+        verification = Verification(model, row, request, compared, place)
+        report.kernels = verification.kernels()
         if parity_data is not None:
-            parity = _parity(model, temporary, parity_data, output_steps(data, graph) if int8 else None)
-    unsupported = (quantization_of(model) or {}).get("unsupported", {})
-    return ExportReport(path, precision, path.stat().st_size, census, dict(unsupported), parity)
+            batches = [np.asarray(images, np.float32) for images in image_batches(parity_data)]
+            report.parity = verification.outputs(batches)
+            report.layers = verification.layers(batches) if layers else []
+        if latency:
+            report.latency = verification.latency(temporary)
+    report.path = path
+    return report
 
 
-def _check(model: Any, path: Path, precision: str | None) -> str:
-    if path.suffix != ".tflite":
-        raise ValueError(f"Cannot tell the format of {path.name!r}: name a file that ends in .tflite.")
-    quantized = quantization_of(model) is not None
-    precision = precision or ("int8" if quantized else "float32")
-    if precision not in PRECISIONS:
-        raise ValueError(f"Unknown precision {precision!r}; it is one of {', '.join(PRECISIONS)}.")
-    if precision == "int8" and not quantized:
-        raise ValueError(
-            f"{model.name!r} is a float model, and int8 needs ranges: call quantize_aware(model) and fine-tune, or "
-            "quantize_post_training(model, calibration_data=images), then export again."
-        )
-    if precision == "int8":
-        scheme = quantization_of(model)["scheme"]  # type: ignore[index]
-        if scheme["target"] == "tensorrt":
-            raise ValueError(
-                f"{model.name!r} is quantized with {scheme['name']!r}, whose ranges stand where TensorRT wants "
-                "them; LiteRT needs others. Quantize with 'portable_int8' for both, with 'edge_int8' for LiteRT "
-                "alone, or export it in float: precision='float32'."
-            )
-        check_expressible(model)
-    unknown = [q.name for q in quantizers_of(model) if not q.has_range] if precision == "int8" else []
-    if unknown:
-        raise ValueError(
-            f"{len(unknown)} ranges of {model.name!r} were never observed (first: {', '.join(unknown[:3])}). Call "
-            "calibrate(model, images), or train the quantized model, before exporting it."
-        )
-    return precision
-
-
-def _metadata(model: Any, graph: ExportGraph, class_names: Sequence[str] | None) -> dict[str, Any]:
+def _report(model: Any, row: Format, request: ExportRequest, emitted: Emitted, path: Path) -> ExportReport:
+    """What is known without running anything."""
+    unsupported = dict((quantization_of(model) or {}).get("unsupported", {}))
     task = task_of(model)
+    report = ExportReport(path, request.precision, size_of(path), emitted.census, unsupported)
+    report.format = row.name
+    if task is not None:
+        report.int8_share_wanted = task.int8_share
+    return report
+
+
+def _metadata(model: Any, request: ExportRequest, emitted: Emitted) -> dict[str, Any]:
+    names = request.class_names
     return {
         "format": "resnet_backbones",
         "version": 1,
-        "task": {"name": "tensors"} if task is None else {"name": task.name, **task.metadata(model)},
-        "input": {"shape": list(graph.input_shape), "scale": graph.scale, "offset": graph.offset},
-        "outputs": graph.outputs,
-        "class_names": None if class_names is None else [str(name) for name in class_names],
+        "task": task_facts(model),
+        **emitted.metadata,
+        "class_names": None if names is None else [str(name) for name in names],
     }
-
-
-def _parity(model: Any, file: Path, parity_data: Any, steps: dict[str, np.ndarray] | None) -> list[OutputParity]:
-    """Runs file and model on the same images. The model runs as it would be exported: quantized, or in float."""
-    loaded = runtime.load(file)
-    exported: dict[str, list[np.ndarray]] = {}
-    expected: dict[str, list[np.ndarray]] = {}
-    for images in image_batches(parity_data):
-        images = np.asarray(images, np.float32)
-        for name, value in loaded.raw(images).items():
-            exported.setdefault(name, []).append(value)
-        with context.use_mode(context.FLOAT if steps is None else context.QUANTIZE):
-            outputs = named_outputs(model(images, training=False))
-        for name, value in outputs:
-            expected.setdefault(name, []).append(np.asarray(value, np.float32))
-    if not expected:
-        raise ValueError("The parity data is empty, so there is nothing to compare on.")
-    steps = steps or {}
-    return [
-        output_parity(name, np.concatenate(exported[name]), np.concatenate(values), steps.get(name))
-        for name, values in expected.items()
-    ]

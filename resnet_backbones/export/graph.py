@@ -1,23 +1,30 @@
 """The function that is exported: the model in inference, with its ends made fit for a file.
 
+* It computes in float32, also where the model trained in mixed precision.
 * Preprocessing at the very start (rescaling, normalisation) is left out; the file's metadata states it as
   ``image * scale + offset``, and the runtime does it while quantizing its input anyway.
-* A concatenation that only joins what the model returns, as RetinaNet's of its pyramid levels, is left out of an
-  int8 file: each part keeps its own scale, and the runtime joins them.
+* Concatenations that only join what the model returns, as RetinaNet's of its pyramid levels, are left out of an
+  int8 file: each part keeps its own scale, and the runtime joins them (parts.py).
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
-from resnet_backbones.keras_api import keras
+from resnet_backbones.export.dilation import dilation_in_one_operation
+from resnet_backbones.export.parts import OutputParts
+from resnet_backbones.export.preprocess import pixel_range, prepared
+from resnet_backbones.export.sources import Sources
+from resnet_backbones.keras_api import computing_in_float32, keras
 from resnet_backbones.quantization import context
 from resnet_backbones.quantization.export_forms import scale_and_offset
-from resnet_backbones.quantization.hooks import hook_of
+from resnet_backbones.quantization.hooks import hook_of, layers_and_operations, own_calls_replaced
+from resnet_backbones.quantization.joins import joins_outputs
 from resnet_backbones.quantization.trace import LeafCall, Trace, replaced_calls
 
 
@@ -26,12 +33,16 @@ class ExportGraph:
     """What a converter needs.
 
     Attributes:
-        function: concrete function of one image batch (1, H, W, C), returning the parts in order.
+        function: concrete function of one image batch (N, H, W, C), and of kernels if so asked, returning the parts in
+            order.
         input_name: name of its input.
         part_names: names of what it returns, in order.
         outputs: the model's outputs as the runtime's metadata describes them.
         scale, offset: preprocessing left out: graph input = image * scale + offset.
-        input_shape: (1, height, width, channels).
+        input_shape: (batch or ``None``, height, width, channels).
+        network_size: (height, width) the network itself takes: the input's, unless the function resizes.
+        sources: which layer each operation of the function comes from.
+        kernel_names: names of the further inputs, those that stand for quantized kernels, in order.
     """
 
     function: Any
@@ -40,53 +51,98 @@ class ExportGraph:
     outputs: list[dict[str, Any]]
     scale: Any = 1.0
     offset: Any = 0.0
-    input_shape: tuple[int, ...] = ()
+    input_shape: tuple[int | None, ...] = ()
+    network_size: tuple[int, int] = (0, 0)
+    sources: Sources | None = None
+    kernel_names: list[str] = field(default_factory=list)
+
+    @property
+    def metadata(self) -> dict[str, Any]:
+        """What the runtime must know of input and outputs (runtime/metadata.py)."""
+        given = {"shape": list(self.input_shape), "scale": self.scale, "offset": self.offset}
+        if self.network_size != self.input_shape[1:3]:
+            given["network_size"] = list(self.network_size)
+        return {"input": given, "outputs": self.outputs}
 
 
-def build_graph(model: Any, *, split_outputs: bool, mode: str) -> ExportGraph:
+def build_graph(
+    model: Any,
+    *,
+    split_outputs: bool,
+    mode: str,
+    batch: int | None = 1,
+    preprocessing: tuple[int | None, int | None] | None = None,
+    joined: bool = False,
+    kernels: Sequence[tuple[Any, Sequence[int]]] = (),
+    forms: Callable[[Any], Callable[..., Any] | None] = lambda layer: None,
+) -> ExportGraph:
     """Traces a model for export.
 
     Args:
         model: a built model with one input of known height and width.
         split_outputs: return the parts of final concatenations instead of joining them.
-        mode: ``context.EXPORT`` for the quantized form, ``context.FLOAT`` for the float form.
+        mode: ``context.EXPORT`` or ``context.EXPORT_PLAIN`` for the quantized form, ``context.FLOAT`` for the float
+            form.
+        batch: images a call; ``None`` for any number.
+        preprocessing: (height, width) of images to resize and rescale within the function; ``None`` to leave that out.
+        joined: with ``split_outputs``, join the parts after all, without the range behind them: for formats whose
+            outputs are float, where joining rounds nothing.
+        kernels: for ``context.EXPORT_PLAIN``, quantizers of kernels and the kernels' shapes. Each becomes an input.
+        forms: function of a layer that gives what to call in its place; ``None`` for the layer itself.
 
     Raises:
         ValueError: the model has several inputs, or its input size is not fixed.
     """
     trace = Trace(model)
-    spec = _single_input(model, trace)
-    joins = [call.layer for call in trace.calls if split_outputs and _joins_outputs(trace, call)]
+    spec = _single_input(model, trace, batch)
+    joins = [call.layer for call in trace.calls if split_outputs and joins_outputs(trace, call)]
     leading = _leading_preprocessing(trace)
-    parts_of: dict[int, tuple[Any, list[Any], int]] = {}  # id(joined) -> joined (kept, so that its id is), parts, axis
+    size, pixels = (int(spec.shape[1]), int(spec.shape[2])), None
+    if preprocessing is not None:
+        spec = tf.TensorSpec((batch, *preprocessing, spec.shape[3]), tf.float32, name="images")
+        pixels, leading = pixel_range(trace, leading) if mode == context.EXPORT else None, []
+    parts = OutputParts()
 
     def replacement(layer, call):
         if layer not in joins:
-            last = layer is leading[-1].layer and mode == context.EXPORT
+            last = layer is leading[-1].layer and mode in context.EXPORTS
             return _identity_with_its_range(layer) if last else lambda inputs: inputs
 
-        def joined(inputs, *args, **kwargs):
-            output = call(inputs, *args, **kwargs)
-            parts_of[id(output)] = output, list(inputs), int(layer.axis)
-            return output
+        return call if joined else parts.replacement(layer, call)
 
-        return joined
+    graph = ExportGraph(None, spec.name or "images", [], [], input_shape=tuple(spec.shape), network_size=size)
 
-    graph = ExportGraph(None, spec.name or "images", [], [], input_shape=tuple(spec.shape))
+    bare = mode in context.EXPORTS and not leading and preprocessing is None
+    read_bare = _range_of_input(trace) if bare else None
 
-    def forward(images):
-        result = model(tf.nest.pack_sequence_as(trace.signature, [images]), training=False)
+    def forward(images, *given):
+        if preprocessing is not None:
+            images = prepared(images, size, pixels)
+        images = images if read_bare is None else read_bare(images)
+        with context.given_kernels(dict(zip([id(quantizer) for quantizer, _ in kernels], given, strict=True))):
+            result = model(tf.nest.pack_sequence_as(trace.signature, [images]), training=False)
         flat: list[Any] = []
         for name, tensor in named_outputs(result):
-            _, parts, axis = parts_of.get(id(tensor), (None, [tensor], 0))
-            names = [name] if len(parts) == 1 else [f"{name}_{i}" for i in range(len(parts))]
-            graph.outputs.append({"name": name, "parts": names, "axis": axis})
+            several = parts.of(tensor)
+            names = [name] if several is None else [f"{name}_{i}" for i in range(len(several))]
+            graph.outputs.append({"name": name, "parts": names, "axis": 0 if several is None else 1})
             graph.part_names.extend(names)
-            flat.extend(parts)
+            flat.extend([tensor] if several is None else several)
         return flat
 
-    with context.use_mode(mode), replaced_calls(joins + [call.layer for call in leading], replacement):
-        graph.function = tf.function(forward, autograph=False).get_concrete_function(spec)
+    graph.sources = Sources(model, trace)
+    graph.kernel_names = [f"kernel_{number}" for number in range(len(kernels))]
+    specs = [tf.TensorSpec(k[1], tf.float32, name=n) for k, n in zip(kernels, graph.kernel_names, strict=True)]
+    others = [(layer, form) for layer in layers_and_operations(model) if (form := forms(layer)) is not None]
+    with (
+        context.use_mode(mode),
+        computing_in_float32(model),
+        dilation_in_one_operation(model),
+        own_calls_replaced(others),
+        replaced_calls(graph.sources.layers, graph.sources.recorder),
+        replaced_calls(joins + [call.layer for call in leading], replacement),
+    ):
+        graph.function = tf.function(forward, autograph=False).get_concrete_function(spec, *specs)
     graph.scale, graph.offset = _scale_and_offset(leading)
     return graph
 
@@ -98,7 +154,17 @@ def _identity_with_its_range(layer: Any) -> Any:
     return (lambda inputs: inputs) if quantizer is None else quantizer
 
 
-def _single_input(model: Any, trace: Trace) -> tf.TensorSpec:
+def _range_of_input(trace: Trace) -> Any:
+    """The range of the model's input where bare operations read it too: the file's input has it for all its readers."""
+    (tensor,) = trace.inputs
+    if not trace.feeds_bare_operation(tensor):
+        return None
+    readers = [call for call in trace.calls if any(given is tensor for given in call.inputs)]
+    ranges = [found.quantizers.get((call.index, "input:0")) for call in readers if (found := hook_of(call.layer))]
+    return next(filter(None, ranges), None)
+
+
+def _single_input(model: Any, trace: Trace, batch: int | None) -> tf.TensorSpec:
     specs = tf.nest.flatten(trace.signature)
     if len(specs) != 1:
         raise ValueError(f"{model.name!r} has {len(specs)} inputs; only models with one image input can be exported.")
@@ -108,15 +174,7 @@ def _single_input(model: Any, trace: Trace) -> tf.TensorSpec:
             f"{model.name!r} takes images of any size {tuple(shape)}; an exported file has a fixed one. Build it with "
             "a fixed input_shape, e.g. create_backbone(..., input_shape=(512, 512, 3))."
         )
-    return tf.TensorSpec((1, *shape[1:]), tf.float32, name="images")
-
-
-def _joins_outputs(trace: Trace, call: LeafCall) -> bool:
-    """Whether the call is a concatenation that is only returned by the model."""
-    if not isinstance(call.layer, keras.layers.Concatenate):
-        return False
-    output = call.outputs[0]
-    return any(output is tensor for tensor in trace.outputs) and not trace.consumers(output)
+    return tf.TensorSpec((batch, *shape[1:]), tf.float32, name="images")
 
 
 def _leading_preprocessing(trace: Trace) -> list[LeafCall]:

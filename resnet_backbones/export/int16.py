@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from tensorflow.lite.python import schema_py_generated as schema
 
-from resnet_backbones.export.flatbuffer import read_model, write_model
+from resnet_backbones.export.flatbuffer import kind_of, read_model, write_model
 
 
 def with_integer_ends(data: bytes) -> bytes:
@@ -34,7 +34,7 @@ def with_integer_ends(data: bytes) -> bytes:
 
 def _remove_ends(model: Any, graph: Any) -> None:
     """Takes off the operators that quantize the input and those that dequantize outputs."""
-    kinds = {id(operator): _kind(model, operator) for operator in graph.operators}
+    kinds = {id(operator): kind_of(model, operator) for operator in graph.operators}
     inputs, outputs = list(graph.inputs), list(graph.outputs)
     for operator in list(graph.operators):
         source, result = operator.inputs[0], operator.outputs[0]
@@ -47,11 +47,6 @@ def _remove_ends(model: Any, graph: Any) -> None:
             continue
         graph.operators.remove(operator)
     graph.inputs, graph.outputs = inputs, outputs
-
-
-def _kind(model: Any, operator: Any) -> int:
-    code = model.operatorCodes[operator.opcodeIndex]
-    return max(code.builtinCode, code.deprecatedBuiltinCode)
 
 
 def _widen_bias(model: Any, tensor: Any) -> None:

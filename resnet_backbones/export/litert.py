@@ -3,24 +3,108 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 from tensorflow.lite.python import schema_py_generated as schema
 
-from resnet_backbones.export.flatbuffer import read_model, write_model
-from resnet_backbones.export.graph import ExportGraph
+from resnet_backbones import runtime
+from resnet_backbones.export.census import take_census
+from resnet_backbones.export.expressible import check_expressible
+from resnet_backbones.export.flatbuffer import Appender, read_model, write_model
+from resnet_backbones.export.graph import ExportGraph, build_graph
 from resnet_backbones.export.int16 import with_integer_ends
+from resnet_backbones.export.litert_file import computed_tensors, file_kernels, intermediates, timer
+from resnet_backbones.export.litert_metadata import with_standard_metadata
+from resnet_backbones.export.postprocess import check_post_processing, with_post_processing
+from resnet_backbones.export.request import QUANTIZED, Emitted, ExportRequest
+from resnet_backbones.quantization import context, quantization_of
+from resnet_backbones.runtime.metadata import append_metadata
+from resnet_backbones.tasks import task_facts
+
+__all__ = ["check", "convert", "emit", "intermediates", "output_steps", "runner", "timer", "write"]
 
 
-def convert(graph: ExportGraph, precision: str) -> bytes:
+def check(model: Any, request: ExportRequest) -> None:
+    """Refuses what LiteRT has no integers for.
+
+    Args:
+        model: a built Keras model.
+        request: what is asked for.
+
+    Raises:
+        ValueError: the model's ranges stand where another target wants them, or have bits LiteRT does not.
+    """
+    if request.postprocessing:
+        check_post_processing(model.name, task_facts(model), request.batch)
+    if request.precision == "int16x8" and request.preprocessing is not None:
+        raise ValueError("A file with int16 activations takes images preprocessed: leave preprocessing out.")
+    if not request.quantized:
+        return
+    scheme = quantization_of(model)["scheme"]  # type: ignore[index]
+    if scheme["target"] == "tensorrt":
+        raise ValueError(
+            f"{model.name!r} is quantized with {scheme['name']!r}, whose ranges stand where TensorRT wants "
+            "them; LiteRT needs others. Quantize with 'portable_int8' for both, with 'edge_int8' for LiteRT "
+            "alone, or export it in float: precision='float32'."
+        )
+    check_expressible(model)
+
+
+def write(emitted: Emitted, metadata: dict[str, Any], path: Path) -> None:
+    """Writes a file with its metadata.
+
+    Args:
+        emitted: what :func:`emit` made.
+        metadata: see ``runtime.metadata``.
+        path: where to.
+    """
+    path.write_bytes(append_metadata(with_standard_metadata(emitted.data, metadata), metadata))
+
+
+def runner(path: Path) -> Callable[[np.ndarray], dict[str, np.ndarray]]:
+    """The file as a function of images, run by the runtime."""
+    return runtime.load(path).raw
+
+
+def emit(model: Any, request: ExportRequest) -> Emitted:
+    """Makes a LiteRT file of a model.
+
+    Args:
+        model: a built Keras model; quantized, with every range known, if int8 is asked for.
+        request: what is asked for.
+    """
+    mode = context.EXPORT if request.quantized else context.FLOAT
+    graph = build_graph(
+        model,
+        split_outputs=request.quantized,
+        mode=mode,
+        batch=request.batch,
+        preprocessing=request.preprocessing,
+    )
+    data = convert(graph, request.precision, uint8_input=request.quantized and request.preprocessing is not None)
+    emitted = Emitted(data, take_census(data), graph.metadata, tensors=computed_tensors(data), sources=graph.sources)
+    if request.quantized:
+        emitted.steps, emitted.kernels = output_steps(data, graph), list(file_kernels(data))
+    if not request.postprocessing:
+        return emitted
+    data, facts = with_post_processing(data, graph, task_facts(model), graph.network_size)
+    return replace(emitted, data=data, census=take_census(data), metadata={**graph.metadata, **facts}, bare=emitted)
+
+
+def convert(graph: ExportGraph, precision: str, *, uint8_input: bool = False) -> bytes:
     """Converts the function to a LiteRT file.
 
     Args:
         graph: what :func:`build_graph` made.
-        precision: ``"float32"``, ``"float16"`` (weights stored as float16) or ``"int8"`` (the function holds fake
-            quantization; input and outputs are integers too, int16 where the quantization has 16 bits).
+        precision: ``"float32"``, ``"float16"`` (weights stored as float16), ``"dynamic_range"`` (weights stored as
+            int8, data float), ``"int8"`` or ``"int16x8"`` (the function holds fake quantization; input and outputs are
+            integers too, int16 where the quantization has 16 bits).
+        uint8_input: take pixels as uint8 in an int8 file.
 
     Returns:
         The file's bytes, with a ``serving_default`` signature that names input and outputs.
@@ -32,9 +116,9 @@ def convert(graph: ExportGraph, precision: str) -> bytes:
         converter.optimizations = [tf.lite.Optimize.DEFAULT]
     if precision == "float16":
         converter.target_spec.supported_types = [tf.float16]
-    wide = precision == "int8" and _has_int16(graph)
-    if precision == "int8" and not wide:
-        converter.inference_input_type = tf.int8
+    wide = precision in QUANTIZED and _has_int16(graph)
+    if precision in QUANTIZED and not wide:
+        converter.inference_input_type = tf.uint8 if uint8_input else tf.int8
         converter.inference_output_type = tf.int8
     with warnings.catch_warnings():
         # Asks for the input's range, which the function holds.
@@ -54,16 +138,10 @@ def _with_signature(data: bytes, graph: ExportGraph) -> bytes:
     subgraph = model.subgraphs[0]
     signature = schema.SignatureDefT()
     signature.signatureKey, signature.subgraphIndex = "serving_default", 0
-    signature.inputs = [_tensor_map(graph.input_name, subgraph.inputs[0])]
-    signature.outputs = [_tensor_map(n, i) for n, i in zip(graph.part_names, subgraph.outputs, strict=True)]
+    signature.inputs = [Appender.tensor_map(graph.input_name, subgraph.inputs[0])]
+    signature.outputs = [Appender.tensor_map(n, i) for n, i in zip(graph.part_names, subgraph.outputs, strict=True)]
     model.signatureDefs = [signature]
     return write_model(model)
-
-
-def _tensor_map(name: str, index: int) -> Any:
-    entry = schema.TensorMapT()
-    entry.name, entry.tensorIndex = name, int(index)
-    return entry
 
 
 def output_steps(data: bytes, graph: ExportGraph) -> dict[str, np.ndarray]:
@@ -77,7 +155,7 @@ def output_steps(data: bytes, graph: ExportGraph) -> dict[str, np.ndarray]:
     for name, index in zip(graph.part_names, subgraph.outputs, strict=True):
         tensor = subgraph.tensors[index]
         if tensor.quantization is not None and tensor.quantization.scale is not None:
-            steps[name] = np.full(tensor.shape, tensor.quantization.scale[0], np.float32)
+            steps[name] = np.full((1, *tensor.shape[1:]), tensor.quantization.scale[0], np.float32)
     return {
         output["name"]: np.concatenate([steps[part] for part in output["parts"]], output["axis"])
         for output in graph.outputs

@@ -1,60 +1,29 @@
-"""What came out of an export, measured on the file itself."""
+"""What came out of an export, measured on the file itself, and whether it passes."""
 
 from __future__ import annotations
 
-import io
-from dataclasses import dataclass, field
+import json
+import os
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from rich.console import Console
-from rich.table import Table
-
 from resnet_backbones.export.census import Census
+from resnet_backbones.export.kernels import KernelParity
+from resnet_backbones.export.latency import Latency
+from resnet_backbones.export.layers import LayerParity
+from resnet_backbones.export.parity import OutputParity, output_parity
+from resnet_backbones.export.request import QUANTIZED
+from resnet_backbones.files import written_whole
 
+__all__ = ["ExportReport", "OutputParity", "output_parity"]
 
-@dataclass(frozen=True)
-class OutputParity:
-    """How far one output of the file is from the Keras model's, on the same images.
-
-    Attributes:
-        name: of the output.
-        values: how many were compared.
-        max_steps, mean_steps: absolute error in steps of the output's int8 scale; of a float file, in float32 units.
-        within_two_steps: share of the values at most two steps off; ``None`` for a float file.
-        cosine: between the two, flattened.
-    """
-
-    name: str
-    values: int
-    max_steps: float
-    mean_steps: float
-    within_two_steps: float | None
-    cosine: float
-
-
-def output_parity(name: str, exported: np.ndarray, expected: np.ndarray, step: np.ndarray | None) -> OutputParity:
-    """Compares one output.
-
-    Args:
-        name: of the output.
-        exported: what the file gave, dequantized, float32.
-        expected: what the Keras model gave, same shape.
-        step: size of an int8 step, broadcastable; ``None`` for a float file.
-    """
-    error = np.abs(exported.astype(np.float64) - expected)
-    steps = error if step is None else error / step
-    norms = np.linalg.norm(exported.astype(np.float64)) * np.linalg.norm(expected.astype(np.float64))
-    product = float(np.sum(exported.astype(np.float64) * expected))
-    return OutputParity(
-        name,
-        int(error.size),
-        float(steps.max(initial=0.0)),
-        float(steps.mean()) if error.size else 0.0,
-        None if step is None else float(np.mean(steps <= 2.0 + 1e-3)),  # a step is a float32: allow its rounding
-        product / float(norms) if norms else 1.0,
-    )
+#: Least cosine of each output with the Keras model's, in the form that was exported.
+COSINE = 0.999
+#: Least share of an output's values at most two steps of its scale from the Keras model's.
+WITHIN_TWO_STEPS = 0.99
+#: Largest relative difference of a kernel's scale: a few roundings of float32, in which the converter folds batch norm.
+SCALE_ERROR = 1e-5
 
 
 @dataclass
@@ -63,11 +32,16 @@ class ExportReport:
 
     Attributes:
         path: the file.
-        precision: ``"float32"``, ``"float16"`` or ``"int8"``.
-        size_bytes: of the file.
-        census: operators and multiply-accumulates, read from the file.
+        precision: as in ``ExportRequest``.
+        size_bytes: of the file, or of everything in the folder.
+        census: operators and multiply-accumulates, read from the file; empty for formats that hold a Keras graph.
         left_in_float: layer -> why it has no int8 form.
         parity: one entry an output, on the parity data; empty when none was given.
+        kernels: the file's integer kernels against the Keras model's; ``None`` for a float file.
+        layers: one entry a layer call, on the parity data; empty when not asked for.
+        latency: one entry a file timed; empty when not asked for.
+        int8_share_wanted: least share of the multiply-accumulates in int8 that passes.
+        format: a name in ``formats.FORMATS``.
     """
 
     path: Path
@@ -76,6 +50,11 @@ class ExportReport:
     census: Census
     left_in_float: dict[str, str] = field(default_factory=dict)
     parity: list[OutputParity] = field(default_factory=list)
+    kernels: KernelParity | None = None
+    layers: list[LayerParity] = field(default_factory=list)
+    latency: list[Latency] = field(default_factory=list)
+    int8_share_wanted: float = 0.99
+    format: str = "litert"
 
     @property
     def operators(self) -> dict[tuple[str, str], int]:
@@ -90,7 +69,7 @@ class ExportReport:
     @property
     def float_operators(self) -> dict[str, str]:
         """Every operator that is not int8, by its output tensor, and why."""
-        if self.precision != "int8":
+        if self.precision not in QUANTIZED:
             return {op.output: f"{op.kind}: the file was exported as {self.precision}" for op in self.census.not_int8()}
         return {op.output: f"{op.kind}: {self._reason(op)}" for op in self.census.not_int8()}
 
@@ -100,45 +79,103 @@ class ExportReport:
                 return reason
         return "no range on its output: it follows an operation that is no layer, or a layer that was excluded"
 
+    @property
+    def failures(self) -> list[str]:
+        """What does not pass, in words; empty if everything that was measured does."""
+        found = []
+        if self.precision in QUANTIZED and self.int8_mac_share < self.int8_share_wanted:
+            found.append(
+                f"{100 * self.int8_mac_share:.2f} % of the multiply-accumulates are in int8, "
+                f"{100 * self.int8_share_wanted:.0f} % are wanted"
+            )
+        for entry in self.parity:
+            if not entry.cosine >= COSINE:
+                found.append(f"output {entry.name!r}: cosine {entry.cosine:.6f} with Keras, {COSINE} is wanted")
+            if entry.within_two_steps is not None and entry.within_two_steps < WITHIN_TWO_STEPS:
+                found.append(
+                    f"output {entry.name!r}: {100 * entry.within_two_steps:.2f} % of the values within two steps of "
+                    f"Keras, {100 * WITHIN_TWO_STEPS:.0f} % are wanted"
+                )
+        if self.kernels is not None:
+            found += _kernel_failures(self.kernels)
+        return found
+
+    @property
+    def passed(self) -> bool:
+        """Whether everything that was measured passes. Without parity data, outputs were not."""
+        return not self.failures
+
+    @property
+    def verdict(self) -> str:
+        """The pass or fail line."""
+        if self.failures:
+            return "FAILED: " + "; ".join(self.failures)
+        return "PASSED" if self.parity else "PASSED what was measured; outputs were not compared: no parity_data"
+
     def to_dict(self) -> dict[str, Any]:
         """The report as plain values for JSON."""
         return {
             "path": str(self.path),
+            "format": self.format,
             "precision": self.precision,
+            "passed": self.passed,
+            "failures": self.failures,
             "size_bytes": self.size_bytes,
             "operators": {f"{kind} {dtype}": count for (kind, dtype), count in sorted(self.operators.items())},
             "multiply_accumulates": self.census.macs,
             "int8_mac_share": self.int8_mac_share,
-            "float_operators": self.float_operators if self.precision == "int8" else {},
-            "parity": [vars(entry) for entry in self.parity],
+            "int8_mac_share_wanted": self.int8_share_wanted,
+            "float_operators": self.float_operators if self.precision in QUANTIZED else {},
+            "parity": [asdict(entry) for entry in self.parity],
+            "kernels": None if self.kernels is None else asdict(self.kernels),
+            "layers": [asdict(entry) for entry in self.layers],
+            "latency_ms": [asdict(entry) for entry in self.latency],
         }
 
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Writes the report, whole or not at all.
+
+        Args:
+            path: ``x.json``; ``x.md``, which also writes the picture ``x.png`` it shows (needs matplotlib); or
+                ``x.txt``.
+
+        Raises:
+            ValueError: another suffix.
+            ImportError: matplotlib is not installed.
+            OSError: the folder does not exist or cannot be written to.
+
+        Example:
+            >>> report.save("detector.md")
+        """
+        from resnet_backbones.export.report_plot import plot_report
+        from resnet_backbones.export.report_text import as_markdown
+
+        path = Path(path)
+        if path.suffix not in (".json", ".md", ".txt"):
+            raise ValueError(f"A report is saved as .json, .md or .txt, not {path.name!r}.")
+        if path.suffix == ".json":
+            text = json.dumps(self.to_dict(), indent=1)
+        elif path.suffix == ".md":
+            picture = path.with_suffix(".png")
+            plot_report(self, picture)
+            text = as_markdown(self, picture.name)
+        else:
+            text = str(self)
+        with written_whole(path) as temporary:
+            temporary.write_text(text + "\n", encoding="utf-8")
+
     def __str__(self) -> str:
-        console = Console(file=io.StringIO(), width=110)
-        console.print(
-            f"{self.path}  {self.precision}  {self.size_bytes / 1e6:.2f} MB  {self.census.macs / 1e9:.3f} GMACs, "
-            f"{100 * self.int8_mac_share:.2f} % in int8",
-            highlight=False,
-            soft_wrap=True,  # a long path must not break the line
-        )
-        table = Table("operator", "type", "count", title="Operators")
-        for (kind, dtype), count in sorted(self.operators.items(), key=lambda item: -item[1]):
-            table.add_row(kind, dtype, str(count))
-        console.print(table)
-        if self.precision == "int8" and self.float_operators:
-            table = Table("output tensor", "why", title="Not int8")
-            for name, reason in self.float_operators.items():
-                table.add_row(name[-60:], reason)
-            console.print(table)
-        if self.parity:
-            unit = "steps" if self.precision == "int8" else "float32"
-            table = Table(
-                "output", "values", f"max ({unit})", f"mean ({unit})", "within 2 steps", "cosine", title="Against Keras"
-            )
-            for p in self.parity:
-                share = "" if p.within_two_steps is None else f"{100 * p.within_two_steps:.2f} %"
-                table.add_row(
-                    p.name, str(p.values), f"{p.max_steps:.3g}", f"{p.mean_steps:.3g}", share, f"{p.cosine:.6f}"
-                )
-            console.print(table)
-        return console.file.getvalue().rstrip()  # type: ignore[attr-defined]
+        from resnet_backbones.export.report_text import as_plain_text
+
+        return as_plain_text(self)
+
+
+def _kernel_failures(kernels: KernelParity) -> list[str]:
+    found = []
+    if kernels.different:
+        found.append(f"{len(kernels.different)} kernels are not those of Keras (first: {kernels.different[0]})")
+    if kernels.missing:
+        found.append(f"{len(kernels.missing)} kernels were not found in the file (first: {kernels.missing[0]})")
+    if kernels.scale_error > SCALE_ERROR:
+        found.append(f"kernel scales differ by up to {kernels.scale_error:.2g}, {SCALE_ERROR:.0e} is allowed")
+    return found

@@ -41,7 +41,8 @@ def test_ranges_must_exist_before_export(model, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("name", "precision", "match"), [("m.bin", None, "tflite"), ("m.tflite", "int4", "float16"), ("m", None, "tflite")]
+    ("name", "precision", "match"),
+    [("m.bin", None, "tflite"), ("m.tflite", "int4", "float16"), ("m.h5", None, "tflite")],
 )
 def test_unknown_formats_and_precisions_are_listed(model, tmp_path, name, precision, match):
     with pytest.raises(ValueError, match=match):

@@ -1,0 +1,108 @@
+"""From what the user typed to a request with every choice made, or an error that says what to type instead."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from resnet_backbones.export.formats import FORMATS, Format
+from resnet_backbones.export.preprocess import image_size
+from resnet_backbones.export.request import QUANTIZED, ExportRequest
+from resnet_backbones.quantization import quantization_of, quantizers_of
+
+LAYOUTS = ("NHWC", "NCHW")
+TARGETS = ("tensorrt", "onnxruntime")
+
+
+def choose(
+    model: Any,
+    row: Format,
+    *,
+    precision: str | None = None,
+    target: str | None = None,
+    layout: str | None = None,
+    batch: int | None = 1,
+    preprocessing: bool | tuple[int, int] = False,
+    postprocessing: bool = False,
+    class_names: Sequence[str] | None = None,
+) -> ExportRequest:
+    """Fills in defaults and checks what was asked for.
+
+    Args:
+        model: a built Keras model.
+        row: the format.
+        precision: as ``export_model`` takes it, and so are the others.
+        target: the same.
+        layout: the same.
+        batch: the same.
+        preprocessing: the same.
+        postprocessing: the same.
+        class_names: the same.
+
+    Raises:
+        ValueError: an unknown value, an option the format does not have, int8 of a float model, ranges that were never
+            observed.
+    """
+    given = {
+        "target": target is not None,
+        "layout": layout is not None,
+        "batch": batch != 1,
+        "preprocessing": preprocessing is not False,
+        "postprocessing": postprocessing,
+    }
+    for option, used in given.items():
+        if used and option not in row.options:
+            known = [other.name for other in FORMATS.values() if option in other.options]
+            raise ValueError(
+                f"{option} cannot be chosen for format {row.name!r}; formats with it: {', '.join(known) or 'none'}."
+            )
+    layout, target = layout or row.layout, target or row.target
+    if layout not in LAYOUTS:
+        raise ValueError(f"Unknown layout {layout!r}; it is one of {', '.join(LAYOUTS)}.")
+    if target is not None and target not in TARGETS:
+        raise ValueError(f"Unknown target {target!r}; it is one of {', '.join(TARGETS)}.")
+    if batch is not None and (not isinstance(batch, int) or isinstance(batch, bool) or batch < 1):
+        raise ValueError(f"batch must be a whole number of images, at least 1, or None for any number; got {batch!r}.")
+    size = _image_size(model, preprocessing)
+    return ExportRequest(
+        row.name, _precision(model, row, precision), target, layout, batch, size, postprocessing, class_names
+    )
+
+
+def _image_size(model: Any, preprocessing: bool | tuple[int, int]) -> tuple[Any, Any] | None:
+    if preprocessing is False:
+        return None
+    if preprocessing is True:
+        return image_size(model)
+    height, width = preprocessing
+    if min(height, width) < 1:
+        raise ValueError(f"preprocessing takes (height, width) of the images, in pixels; got {preprocessing!r}.")
+    return int(height), int(width)
+
+
+def _precision(model: Any, row: Format, precision: str | None) -> str:
+    scheme = (quantization_of(model) or {}).get("scheme")
+    own = None if scheme is None else "int16x8" if scheme["activation_bits"] == 16 else "int8"
+    if precision is None:
+        precision = own if own in row.precisions else row.precisions[0]
+    if precision not in row.precisions:
+        raise ValueError(f"Unknown precision {precision!r} for {row.name}; it is one of {', '.join(row.precisions)}.")
+    if precision not in QUANTIZED:
+        return precision
+    if scheme is None:
+        raise ValueError(
+            f"{model.name!r} is a float model, and {precision} needs ranges: call quantize_aware(model) and fine-tune, "
+            "or quantize_post_training(model, calibration_data=images), then export again."
+        )
+    if precision != own:
+        raise ValueError(
+            f"{model.name!r} is quantized with {scheme['name']!r}, which makes {own} files, not {precision}. Quantize "
+            f"it with {'edge_int8' if precision == 'int8' else 'edge_int16x8'!r} instead, or leave precision out."
+        )
+    unknown = [q.name for q in quantizers_of(model) if not q.has_range]
+    if unknown:
+        raise ValueError(
+            f"{len(unknown)} ranges of {model.name!r} were never observed (first: {', '.join(unknown[:3])}). Call "
+            "calibrate(model, images), or train the quantized model, before exporting it."
+        )
+    return precision

@@ -1,0 +1,120 @@
+"""The formats a model is exported to: a row each, naming the module that makes its files."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol, cast
+
+import numpy as np
+
+from resnet_backbones.export.layers import Intermediates
+from resnet_backbones.export.request import Emitted, ExportRequest
+
+
+class Emitter(Protocol):
+    """What the module of a format offers."""
+
+    def check(self, model: Any, request: ExportRequest) -> None:
+        """Raises ``ValueError`` for what the format cannot hold, before any work is done."""
+
+    def emit(self, model: Any, request: ExportRequest) -> Emitted:
+        """Makes the file's content."""
+
+    def write(self, emitted: Emitted, metadata: dict[str, Any], path: Path) -> None:
+        """Writes content and metadata to a temporary path, which is renamed into place later."""
+
+    def runner(self, path: Path) -> Callable[[np.ndarray], dict[str, np.ndarray]]:
+        """The file as a function: images as the Keras model takes them -> float32 outputs by the model's names."""
+
+
+class Inspector(Protocol):
+    """What the module of a format offers besides, if its row has the options ``"layers"`` and ``"latency"``."""
+
+    def intermediates(self, path: Path, names: Iterable[str]) -> Intermediates:
+        """The file as a function of images that gives tensors in its middle."""
+
+    def timer(self, path: Path, threads: int) -> Callable[[], object]:
+        """The file as a function of nothing that runs it once."""
+
+
+@dataclass(frozen=True)
+class Format:
+    """One format.
+
+    Args:
+        name: as ``format=`` takes it.
+        suffix: of its files; empty for a folder.
+        precisions: those it can hold, the usual one of a float model first.
+        module: of its emitter.
+        options: arguments of ``export_model`` it knows besides: ``"batch"``, ``"layout"``, ``"target"``,
+            ``"preprocessing"``, ``"postprocessing"``, ``"layers"``, ``"latency"``.
+        layout: of the image input, unless another is asked for.
+        target: whose files are made, unless another is asked for.
+    """
+
+    name: str
+    suffix: str
+    precisions: tuple[str, ...]
+    module: str
+    options: frozenset[str] = frozenset()
+    layout: str = "NHWC"
+    target: str | None = None
+
+    @property
+    def emitter(self) -> Emitter:
+        """The module that makes such files; imported when first asked for."""
+        return cast(Emitter, importlib.import_module(self.module))
+
+    @property
+    def inspector(self) -> Inspector:
+        """The same module, for what it tells of finished files."""
+        return cast(Inspector, importlib.import_module(self.module))
+
+
+_ROWS = (
+    Format(
+        "litert",
+        ".tflite",
+        ("float32", "float16", "dynamic_range", "int8", "int16x8"),
+        "resnet_backbones.export.litert",
+        frozenset({"batch", "preprocessing", "postprocessing", "layers", "latency"}),
+    ),
+    Format(
+        "savedmodel", "", ("float32", "bfloat16"), "resnet_backbones.export.savedmodel", frozenset({"preprocessing"})
+    ),
+    Format("keras", ".keras", ("unchanged",), "resnet_backbones.export.keras_file"),
+    Format(
+        "onnx",
+        ".onnx",
+        ("float32", "float16", "int8"),
+        "resnet_backbones.export.onnx",
+        frozenset({"batch", "layout", "target", "latency"}),
+        layout="NCHW",
+        target="tensorrt",
+    ),
+)
+FORMATS = {row.name: row for row in _ROWS}
+
+
+def find_format(path: Path, name: str | None) -> Format:
+    """The format a path's suffix, or a name, asks for.
+
+    Args:
+        path: where the export goes.
+        name: as ``format=`` gives it; ``None`` to go by the suffix.
+
+    Raises:
+        ValueError: no such format, or none has the suffix.
+    """
+    if name is not None:
+        if name not in FORMATS:
+            raise ValueError(f"Unknown format {name!r}; it is one of {', '.join(FORMATS)}.")
+        return FORMATS[name]
+    for row in FORMATS.values():
+        if path.suffix == row.suffix:
+            return row
+    known = ", ".join(f"{row.suffix or 'no suffix (a folder)'} for {row.name}" for row in FORMATS.values())
+    raise ValueError(f"Cannot tell the format of {path.name!r}: name a path that ends in {known}, or give format=.")

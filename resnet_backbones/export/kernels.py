@@ -1,0 +1,115 @@
+"""Whether the integers in a file are those that training saw."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from resnet_backbones.export.sources import Sources
+from resnet_backbones.keras_api import float32_variable
+from resnet_backbones.quantization.export_forms import mended_attributes
+from resnet_backbones.quantization.hooks import LayerHook, hook_of, hooks_of
+from resnet_backbones.quantization.quantizers import read
+
+
+@dataclass(frozen=True)
+class FileKernel:
+    """A kernel as a file holds it.
+
+    Attributes:
+        output: name of the tensor its operator computes.
+        values: the integers, in Keras' layout.
+        scales: one, or one a channel of the result.
+        depthwise: whether the operator is a depthwise convolution.
+        bits: of the integers.
+    """
+
+    output: str
+    values: np.ndarray
+    scales: np.ndarray
+    depthwise: bool = False
+    bits: int = 8
+
+
+@dataclass(frozen=True)
+class KernelParity:
+    """The kernels of a file against those of the quantized Keras model.
+
+    Attributes:
+        compared: kernels of the file that belong to a quantized layer and have its bits (those of fewer than 8 bits may
+            be held in 8, on another grid); a shared layer's count once a call.
+        equal: how many of them hold the same integers, every one.
+        scale_error: largest relative difference of a channel's scale, batch norm folded.
+        different: the layers whose integers differ.
+        missing: layers whose quantized kernel was found nowhere in the file.
+    """
+
+    compared: int
+    equal: int
+    scale_error: float
+    different: list[str] = field(default_factory=list)
+    missing: list[str] = field(default_factory=list)
+
+
+def compare_kernels(model: Any, kernels: Iterable[FileKernel], sources: Sources) -> KernelParity:
+    """Compares every kernel of a file with the Keras model's.
+
+    Folding a batch norm into a kernel that has a scale a channel changes the scales only, and where the batch norm's
+    own scale is negative the signs of the integers.
+
+    Args:
+        model: the quantized model.
+        kernels: those of the file.
+        sources: which layer each operation of the exported function comes from.
+    """
+    compared, error, different, seen = 0, 0.0, [], set()
+    for kernel in kernels:
+        found = sources.weighted(kernel.output)
+        if found is None:
+            continue
+        call, norm = found
+        hook = hook_of(call.layer)
+        name = _attribute(hook, kernel.depthwise)  # type: ignore[arg-type]  # weighted() gives layers with a hook
+        variable, quantizer = hook.kernels[name]  # type: ignore[union-attr]
+        seen.add((id(call.layer), name))
+        if quantizer.bits != kernel.bits:
+            continue
+        within = kernel.depthwise and len(hook.kernels) > 1  # type: ignore[union-attr]  # a separable convolution's first
+        integers, scales, known = _expected(variable, quantizer, None if within else norm)
+        compared += 1
+        if integers.shape != kernel.values.shape or not np.array_equal(integers, kernel.values):
+            different.append(sources.label(call))
+        found_scales = kernel.scales.reshape(scales.shape) if kernel.scales.size > 1 else kernel.scales.reshape(-1)
+        errors = np.abs(found_scales - scales) / np.where(known, scales, 1.0)
+        error = max(error, float(np.max(errors, where=known, initial=0.0)))
+    missing = [
+        f"{hook.layer.name}.{name.strip('_')}"
+        for hook in hooks_of(model)
+        for name, (_, quantizer) in hook.kernels.items()
+        if (id(hook.layer), name) not in seen
+    ]
+    return KernelParity(compared, compared - len(different), error, different, missing)
+
+
+def _attribute(hook: LayerHook, depthwise: bool) -> str:
+    """Which kernel of a layer: a separable convolution has two."""
+    names = list(hook.kernels)
+    return next((name for name in names if ("depthwise" in name) == depthwise), names[0])
+
+
+def _expected(variable: Any, quantizer: Any, norm: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Integers and scales with a batch norm folded, and which channels have a scale: those not all zero."""
+    kernel = read(float32_variable(variable)).astype(np.float64)
+    bound = np.max(np.abs(kernel), axis=quantizer.axes, keepdims=True)
+    scales = bound / (2 ** (quantizer.bits - 1) - 1)
+    values = np.asarray(quantizer(float32_variable(variable)), np.float64)
+    integers = np.round(np.divide(values, scales, where=bound > 0, out=np.zeros_like(values)))
+    if norm is not None and quantizer.axes is not None:  # into a kernel of one range, a batch norm does not fold
+        factor = 1.0 / np.sqrt(read(float32_variable(norm.moving_variance)).astype(np.float64) + norm.epsilon)
+        factor = factor * np.asarray(mended_attributes(norm).get("gamma", 1.0), np.float64)
+        factor = factor.reshape(bound.shape)
+        integers, scales = integers * np.sign(factor), scales * np.abs(factor)
+    return integers.astype(np.int32), scales, bound > 0

@@ -1,0 +1,150 @@
+"""Which layer each operation of an exported function comes from, so that a file's tensors find their layers again.
+
+Converters name a file's tensors after the operations of the function, several joined where they were fused.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import tensorflow as tf
+
+from resnet_backbones.keras_api import keras
+from resnet_backbones.quantization.hooks import hook_of
+from resnet_backbones.quantization.rules import FUSED, activation_name
+from resnet_backbones.quantization.selection import layer_paths
+from resnet_backbones.quantization.trace import LeafCall, Trace
+
+
+class Sources:
+    """Records, while a function is traced, which layer call makes which operation.
+
+    Args:
+        model: the model.
+        trace: its layer calls, and how they follow each other.
+    """
+
+    def __init__(self, model: Any, trace: Trace) -> None:
+        self._trace = trace
+        self._calls = {(id(call.layer), call.index): call for call in trace.calls}
+        self._paths = {key: found[0] for key, found in layer_paths(model).items()}
+        self._counts: dict[int, int] = {}
+        self._of_operation: dict[str, LeafCall] = {}
+        self._shapes: dict[int, tuple[int | None, ...]] = {}
+        self._last: dict[int, str] = {}  # order of a call -> the operation that ends it
+        self._ranged: set[int] = set()  # orders of calls whose result has a range
+
+    @property
+    def layers(self) -> list[Any]:
+        """The layers, and bare operations with a rule, that are recorded."""
+        return list({id(call.layer): call.layer for call in self._trace.calls}.values())
+
+    def recorder(self, layer: Any, call: Callable[..., Any]) -> Callable[..., Any]:
+        """A call in place of the layer's own that records what it makes (for ``trace.replaced_calls``)."""
+
+        @tf.autograph.experimental.do_not_convert
+        def recorded(*args, **kwargs):
+            if tf.executing_eagerly():  # a constant that the function needs, computed beside it
+                return call(*args, **kwargs)
+            index = self._counts[id(layer)] = self._counts.get(id(layer), -1) + 1
+            graph = tf.compat.v1.get_default_graph()
+            before = len(graph.get_operations())
+            outputs = call(*args, **kwargs)
+            entry = self._calls.get((id(layer), index))
+            if entry is not None:
+                self._of_operation.update((made.name, entry) for made in graph.get_operations()[before:])
+                flat = [value for value in tf.nest.flatten(outputs) if tf.is_tensor(value)]
+                if len(flat) == 1:
+                    self._shapes[entry.order] = tuple(flat[0].shape)
+                    last = self._trace.canonical(flat[0])
+                    if last.op.type.startswith("FakeQuant"):
+                        self._ranged.add(entry.order)
+                        last = self._trace.canonical(last.op.inputs[0])
+                    self._last[entry.order] = last.op.name
+            return outputs
+
+        return recorded
+
+    def call_of(self, name: str) -> LeafCall | None:
+        """The layer call that an operation belongs to; a number that a converter put behind its name is overlooked."""
+        return self._of_operation.get(self._known(name))
+
+    def _known(self, name: str) -> str:
+        """The name of a recorded operation, without what a converter put behind it."""
+        while name not in self._of_operation and name[-1:].isdigit():
+            name = name[:-1]
+        return name
+
+    def label(self, call: LeafCall) -> str:
+        """The call's layer by its path, and which call of it."""
+        path = self._paths.get(id(call.layer), call.layer.name)
+        return f"{path}#{call.index}" if call.index else path
+
+    def taps(self, tensors: Iterable[tuple[str, tuple[int, ...]]]) -> dict[str, LeafCall]:
+        """Which tensors of a file hold what a layer call returns.
+
+        Args:
+            tensors: names, operations of the function joined by ``;`` with the last of them first, and shapes of what
+                the file's operators compute, in order.
+
+        Returns:
+            Name of the tensor -> the call; one tensor a call, the last that has its result's shape.
+        """
+        found: dict[int, tuple[str, LeafCall]] = {}
+        for name, shape in tensors:
+            first = name.split(";")[0]
+            call = self.call_of(first)
+            call = None if call is None or self._is_before_activation(first, call) else self._last_fused(call)
+            if call is not None and self._shapes.get(call.order, ())[1:] == tuple(shape)[1:]:
+                found[call.order] = name, call
+        return dict(found.values())
+
+    def _is_before_activation(self, name: str, call: LeafCall) -> bool:
+        """Whether a tensor is what a weighted layer computes before its own activation, an operator of its own."""
+        own = activation_name(call.layer) if hasattr(call.layer, "kernel") else None
+        return own is not None and own not in FUSED and not self._ends(name, call)
+
+    def _ends(self, name: str, call: LeafCall) -> bool:
+        """Whether an operation's result is what the call returns, its range aside."""
+        last = self._last.get(call.order)
+        return last is not None and self._known(name) == last
+
+    def _last_fused(self, call: LeafCall) -> LeafCall:
+        """The call whose result an operator gives that computes this one: names leave some of what is fused out."""
+        while call.order not in self._ranged:
+            after = self._consumer(call)
+            if after is None or not (self._folds(after) or activation_name(after.layer) in FUSED):
+                return call
+            call = after
+        return call
+
+    def _consumer(self, call: LeafCall) -> LeafCall | None:
+        return self._trace.only_consumer(call.outputs[0]) if len(call.outputs) == 1 else None
+
+    def _folds(self, call: LeafCall) -> bool:
+        """Whether the call is a batch norm that folds into the convolution before it."""
+        hook = hook_of(call.layer)
+        return isinstance(call.layer, keras.layers.BatchNormalization) and not (hook and hook.stands_alone)
+
+    def weighted(self, name: str) -> tuple[LeafCall, Any] | None:
+        """The layer whose kernel an operator of a file multiplies by.
+
+        Args:
+            name: of the tensor the operator computes.
+
+        Returns:
+            The call of the layer, and the batch norm folded into its kernel or ``None``; ``None`` if it is no layer's
+            kernel.
+        """
+        calls = [call for call in map(self.call_of, name.split(";")) if call is not None]
+        call = calls[0] if calls else None
+        while call is not None:
+            hook = hook_of(call.layer)
+            if hook is not None and hook.kernels:
+                after = self._consumer(call)
+                return call, after.layer if after is not None and self._folds(after) else None
+            if not self._folds(call) and activation_name(call.layer) is None:
+                return None
+            call = self._trace.producer(call.inputs[0]) if call.inputs else None
+        return None
