@@ -1,0 +1,89 @@
+"""What is in an ONNX file: operators, the type each computes in, multiply-accumulates."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from resnet_backbones.export.census import Census, Operator
+from resnet_backbones.export.onnx.kernels import WEIGHTED
+from resnet_backbones.export.onnx.nodes import Graph, Node
+from resnet_backbones.export.onnx.pairs import MOVES
+
+_MOVED = (*MOVES, "Concat", "Max", "Min")
+_PAIRS = ("QuantizeLinear", "DequantizeLinear")
+_ELEMENTWISE = (
+    "Add", "BatchNormalization", "Clip", "Div", "Elu", "Erf", "HardSigmoid", "HardSwish", "LeakyRelu", "Max", "Min",
+    "Mul", "PRelu", "Relu", "Selu", "Sigmoid", "Sub", "Tanh",
+)  # fmt: skip
+
+
+def take_census(graph: Graph) -> Census:
+    """Counts what is in a graph.
+
+    Q/DQ are no operators: they say that their neighbours compute in integers. An operator does so if all the data it
+    reads is dequantized, or if it is an elementwise operator that an engine runs in the kernel of such an operator
+    before it.
+
+    Args:
+        graph: as written to the file.
+    """
+    shapes = graph.shapes()
+    rounded: set[str] = set()  # tensors of integers times a scale
+    summed: set[str] = set()  # what a kernel that computes in integers holds before it rounds
+    whole = {name for name, value in graph.constants.items() if value.dtype.kind in "iu"}
+    census = Census()
+    for node in graph.in_order():
+        data = {name for name in node.inputs if name and name not in graph.constants}
+        if node.kind in _PAIRS:
+            rounded.update(node.outputs)
+            continue
+        if _is_about_shapes(node, whole):
+            whole.update(node.outputs)
+            dtype = "int32"
+        elif data <= (rounded | summed if node.kind in (*_ELEMENTWISE, *MOVES) else rounded) and _kernel_is_rounded(
+            graph, node
+        ):
+            dtype = "int8"
+            (rounded if node.kind in _MOVED and data <= rounded else summed).update(node.outputs)
+        else:
+            dtype = _float_type(graph, node)
+        macs = _macs(node, shapes)
+        census.operators.append(Operator(node.kind, dtype, node.output, macs, tuple(node.inputs)))
+    return census
+
+
+def _is_about_shapes(node: Node, whole: set[str]) -> bool:
+    """Whether a node computes with sizes rather than with data."""
+    return node.kind == "Shape" or (bool(node.inputs) and all(not name or name in whole for name in node.inputs))
+
+
+def _kernel_is_rounded(graph: Graph, node: Node) -> bool:
+    """Whether a weighted node's kernel is dequantized too; true of all other nodes."""
+    return node.kind not in WEIGHTED or node.inputs[1] not in graph.constants
+
+
+def _float_type(graph: Graph, node: Node) -> str:
+    for name in node.inputs:
+        if name in graph.constants and graph.constants[name].dtype.kind == "f":
+            return str(graph.constants[name].dtype)
+    return "float32"
+
+
+def _macs(node: Node, shapes: dict[str, list[int | None]]) -> int:
+    """Of one image."""
+    if node.kind not in WEIGHTED:
+        return 0
+    kernel, output = shapes.get(node.inputs[1]), shapes.get(node.output)
+    if node.kind == "ConvTranspose":
+        data = shapes.get(node.inputs[0])
+        return 0 if data is None or kernel is None else _product(data[1:]) * _product(kernel[1:])
+    if output is None:
+        return 0
+    if node.kind == "Conv" and kernel is not None:
+        return _product(output[1:]) * _product(kernel[1:])
+    data = shapes.get(node.inputs[0])
+    return 0 if data is None else _product(output[1:]) * _product(data[-1:])
+
+
+def _product(sizes: list[int | None]) -> int:
+    return int(np.prod([size or 1 for size in sizes]))

@@ -1,0 +1,133 @@
+"""A TensorFlow function as an ONNX graph, by tf2onnx; fake quantization becomes Q/DQ with exactly its scale.
+
+Quantized kernels are inputs of the function (``context.EXPORT_PLAIN``), so tf2onnx neither folds nor changes them.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from typing import Any
+
+import numpy as np
+import onnx
+import tensorflow as tf
+import tf2onnx
+from tf2onnx import optimizer, tf_loader, tfonnx
+from tf2onnx.optimizer.transpose_optimizer import TransposeOptimizer
+
+from resnet_backbones.export.graph import ExportGraph
+
+OPSET = 17
+# Left out: what removes Q/DQ pairs, and the merging of equal constants. Kernels of heads that pyramid levels share
+# must stay apart until the end, for tf2onnx multiplies batch norms into a kernel in place.
+_LEFT_OUT = ("q_dq_optimizer", "const_dequantize_optimizer", "merge_duplication", "loop_optimizer", "einsum_optimizer")
+
+
+class _TransposeOptimizer(TransposeOptimizer):
+    """Leaves biases where they are: tf2onnx adds them in place, and names the convolution anew.
+
+    Our own folding keeps the layer's name, by which a file's kernels are compared with the model's.
+    """
+
+    def _add_handler(self, trans, node):
+        return self._handle_node_having_branches(trans, node)
+
+
+def to_onnx(graph: ExportGraph, *, layout: str, signed: bool) -> onnx.ModelProto:
+    """Converts the function.
+
+    Args:
+        graph: what ``build_graph`` made.
+        layout: of the image input, ``"NHWC"`` or ``"NCHW"``.
+        signed: quantize to int8, with a zero point of 0 where the range is symmetric; else to uint8.
+
+    Returns:
+        The ONNX model. Its inputs are the images and the kernels, its outputs are called as the parts of the graph.
+
+    Raises:
+        ValueError: the model holds operations that ONNX has no form for.
+    """
+    function = graph.function
+    inputs = [tensor.name for tensor in function.inputs if tensor.dtype != tf.resource]
+    outputs = [tensor.name for tensor in function.outputs]
+    names = [graph.input_name, *graph.kernel_names]
+    renamed = dict(zip(inputs, names, strict=True)) | dict(zip(outputs, graph.part_names, strict=True))
+    with tf.device("/cpu:0"):
+        frozen = tf_loader.from_function(function, inputs, outputs)
+    with tf.Graph().as_default() as tf_graph:
+        tf.import_graph_def(frozen, name="")
+        converted = tfonnx.process_tf_graph(
+            tf_graph,
+            opset=OPSET,
+            custom_op_handlers={"FakeQuantWithMinMaxVars": (_quantize_and_dequantize, ["FakeQuant", signed])},
+            inputs_as_nchw=inputs[:1] if layout == "NCHW" else None,
+            input_names=inputs,
+            output_names=outputs,
+            tensors_to_rename=renamed,
+        )
+        _check_known(converted)
+        steps = optimizer._get_optimizers()
+        wanted = OrderedDict((name, step) for name, step in steps.items() if name not in _LEFT_OUT)
+        wanted["optimize_transpose"] = _TransposeOptimizer
+        return optimizer.optimize_graph(converted, catch_errors=False, optimizers=wanted).make_model("resnet_backbones")
+
+
+def quantization_parameters(low: Any, high: Any, bits: int, narrow: bool) -> tuple[np.float32, int]:
+    """Scale and unsigned zero point of TensorFlow's fake quantization, which moves a range to have an exact zero.
+
+    Args:
+        low: lower end of the range.
+        high: upper end.
+        bits: of the integers.
+        narrow: whether the lowest integer is left out.
+
+    Source: the definition of FakeQuantWithMinMaxVars,
+    https://www.tensorflow.org/api_docs/python/tf/quantization/fake_quant_with_min_max_vars
+    """
+    least, most = np.float32(narrow), np.float32(2**bits - 1)
+    scale = (np.float32(high) - np.float32(low)) / (most - least)
+    return scale, int(np.clip(np.round(least - np.float32(low) / scale), least, most))
+
+
+def _quantize_and_dequantize(context: Any, node: Any, name: str, args: list[Any]) -> None:
+    """tf2onnx's handler of FakeQuantWithMinMaxVars."""
+    (signed,) = args
+    low, high = (bound.get_tensor_value(as_list=False) for bound in node.inputs[1:3])
+    narrow, bits = bool(node.get_attr_value("narrow_range")), node.get_attr_value("num_bits")
+    scale, zero = quantization_parameters(low, high, bits, narrow)
+    integers = np.int8(zero - 2 ** (bits - 1)) if signed else np.uint8(zero)
+    parameters = [
+        context.make_const(tf2onnx.utils.make_name(f"{name}_{what}"), np.asarray(value)).output[0]
+        for what, value in (("scale", scale), ("zero_point", integers))
+    ]
+    source, output = node.input[0], node.output[0]
+    shape, dtype = context.get_shape(output), context.get_dtype(output)
+    context.remove_node(node.name)
+    kind = onnx.TensorProto.INT8 if signed else onnx.TensorProto.UINT8
+    quantized = context.make_node(
+        "QuantizeLinear", [source, *parameters], name=f"{name}_q", shapes=[shape], dtypes=[kind]
+    )
+    context.make_node(
+        "DequantizeLinear",
+        [quantized.output[0], *parameters],
+        outputs=[output],
+        name=f"{name}_dq",
+        shapes=[shape],
+        dtypes=[dtype],
+    )
+
+
+def _check_known(graph: Any) -> None:
+    """tf2onnx only logs operations it cannot convert, and leaves them in the graph."""
+    unknown = sorted(
+        {f"{node.type} ({node.name})" for node in graph.get_nodes() if not node.is_const() and not _is_onnx(node)}
+    )
+    if unknown:
+        raise ValueError(
+            f"ONNX has no form of {', '.join(unknown[:5])}{' and others' if len(unknown) > 5 else ''}. Replace the "
+            "layer, or export the part of the model before it."
+        )
+
+
+def _is_onnx(node: Any) -> bool:
+    return bool(node.domain) or node.type == "Placeholder" or onnx.defs.has(node.type)

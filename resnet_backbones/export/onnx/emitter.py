@@ -1,0 +1,161 @@
+"""Export to ONNX: tf2onnx converts the operators, the passes here make of them what an engine runs in integers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime
+
+from resnet_backbones import runtime
+from resnet_backbones.export.graph import build_graph
+from resnet_backbones.export.kernels import FileKernel
+from resnet_backbones.export.onnx.census import take_census
+from resnet_backbones.export.onnx.convert import to_onnx
+from resnet_backbones.export.onnx.fold import fold_scales_and_offsets
+from resnet_backbones.export.onnx.forms import matrix_products_as_gemm, name_hard_sigmoids
+from resnet_backbones.export.onnx.half import to_half
+from resnet_backbones.export.onnx.integers import round_what_is_between
+from resnet_backbones.export.onnx.kernels import Kernel, attach, write_kernels
+from resnet_backbones.export.onnx.layer_forms import plain_form
+from resnet_backbones.export.onnx.layout import tidy
+from resnet_backbones.export.onnx.nodes import Graph
+from resnet_backbones.export.onnx.pads import merge_pads
+from resnet_backbones.export.onnx.pairs import round_behind_moves
+from resnet_backbones.export.onnx.steps import output_steps
+from resnet_backbones.export.onnx.targets import check_target
+from resnet_backbones.export.onnx.unsigned import (
+    convolve_lone_batch_norms,
+    make_room_for_biases,
+    quantize_biases,
+    rectify_by_range,
+)
+from resnet_backbones.export.request import Emitted, ExportRequest
+from resnet_backbones.quantization import context
+from resnet_backbones.quantization.hooks import hooks_of
+from resnet_backbones.runtime.metadata import append_metadata
+
+
+def check(model: Any, request: ExportRequest) -> None:
+    """Refuses what the engine cannot run.
+
+    Args:
+        model: a built Keras model.
+        request: what is asked for.
+
+    Raises:
+        ValueError: bits that Q/DQ do not have, or ranges where TensorRT fuses layers.
+    """
+    if request.quantized:
+        check_target(model, request.target or "")
+
+
+def write(emitted: Emitted, metadata: dict[str, Any], path: Path) -> None:
+    """Writes a file with its metadata.
+
+    Args:
+        emitted: what :func:`emit` made.
+        metadata: see ``runtime.metadata``.
+        path: where to.
+    """
+    path.write_bytes(append_metadata(emitted.data, metadata, "onnx"))
+
+
+def runner(path: Path) -> Callable[[np.ndarray], dict[str, np.ndarray]]:
+    """The file as a function of images, run by the runtime."""
+    return runtime.load(path).raw
+
+
+def timer(path: Path, threads: int) -> Callable[[], object]:
+    """A file as a function of nothing that runs it once on noise, for timing.
+
+    Args:
+        path: the file.
+        threads: how many to use.
+    """
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    (entry,) = session.get_inputs()
+    shape = [size if isinstance(size, int) else 1 for size in entry.shape]
+    noise = {entry.name: np.random.default_rng(0).uniform(0, 1, shape).astype(np.float32)}
+    return lambda: session.run(None, noise)
+
+
+def emit(model: Any, request: ExportRequest) -> Emitted:
+    """Makes an ONNX file of a model.
+
+    Input and outputs are float32. An int8 file holds Q/DQ: int8 kernels with a scale an output channel, batch norms
+    folded into the scales, and activations rounded where the scheme has a range. For TensorRT these are int8 with zero
+    point 0; for ONNX Runtime uint8, and biases are int32.
+
+    Args:
+        model: a built Keras model; quantized, with every range known, if int8 is asked for.
+        request: what is asked for.
+
+    Raises:
+        ValueError: the target cannot run the quantized model, or ONNX has no form of an operation.
+
+    Source: ONNX, QuantizeLinear and DequantizeLinear, https://onnx.ai/onnx/operators/onnx__QuantizeLinear.html; NVIDIA,
+    "Working with Quantized Types", https://docs.nvidia.com/deeplearning/tensorrt/latest/inference-library/work-quantized-types.html
+    """
+    for_runtime = request.target == "onnxruntime"
+    quantizers = [pair for found in hooks_of(model) for pair in found.kernels.values()] if request.quantized else []
+    with context.use_view(request.view):
+        traced = build_graph(
+            model,
+            split_outputs=request.quantized,
+            joined=True,
+            mode=context.EXPORT_PLAIN if request.quantized else context.FLOAT,
+            batch=request.batch,
+            kernels=[(quantizer, tuple(variable.shape)) for variable, quantizer in quantizers],
+            forms=plain_form,
+        )
+    graph = tidy(to_onnx(traced, layout=request.layout, signed=not for_runtime))
+    given = [quantizer.integers(variable) for variable, quantizer in quantizers]
+    bits = {name: quantizer.bits for name, (_, quantizer) in zip(traced.kernel_names, quantizers, strict=True)}
+    kernels = attach(graph, dict(zip(traced.kernel_names, given, strict=True)), bits)
+    written_kernels = _improve(graph, kernels, for_runtime=for_runtime)
+    _name_batch(graph, request.batch)
+    graph.merge_equal_constants()
+    written = to_half(graph.to_model()) if request.precision == "float16" else graph.to_model()
+    onnx.checker.check_model(written, full_check=True)
+    metadata = traced.metadata
+    metadata["input"] |= {"layout": request.layout}
+    emitted = Emitted(written.SerializeToString(), take_census(Graph(written)), metadata, sources=traced.sources)
+    if request.quantized:
+        emitted.steps, emitted.kernels = output_steps(graph), written_kernels
+    return emitted
+
+
+def _improve(graph: Graph, kernels: dict[str, Kernel], *, for_runtime: bool) -> list[FileKernel]:
+    """Runs the passes; they rely on this order."""
+    name_hard_sigmoids(graph)
+    matrix_products_as_gemm(graph, kernels)
+    fold_scales_and_offsets(graph, kernels)
+    merge_pads(graph)
+    if for_runtime:
+        convolve_lone_batch_norms(graph, kernels)
+        rectify_by_range(graph)
+        round_what_is_between(graph)
+    round_behind_moves(graph, also_at_the_end=for_runtime)
+    make_room_for_biases(graph, kernels)
+    if for_runtime:
+        quantize_biases(graph, kernels)
+    written = write_kernels(graph, kernels)
+    graph.remove_unused()
+    return written
+
+
+def _name_batch(graph: Graph, batch: int | None) -> None:
+    """Calls an open number of images ``batch`` at all ends."""
+    for end in [*graph.inputs, *graph.outputs]:
+        size = end.type.tensor_type.shape.dim[0]
+        size.Clear()
+        if batch is None:
+            size.dim_param = "batch"
+        else:
+            size.dim_value = batch

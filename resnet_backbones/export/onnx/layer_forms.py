@@ -1,0 +1,64 @@
+"""Layers computed by the operator that ONNX has for them, where Keras computes them by several."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import tensorflow as tf
+
+from resnet_backbones.keras_api import keras
+from resnet_backbones.quantization.hooks import item_replaced, own_call
+from resnet_backbones.quantization.operations import is_operation
+
+_COMPILED = "_jit_compiled_convolution_op"
+
+
+def plain_form(layer: Any) -> Callable[..., Any] | None:
+    """What to call in place of a layer or a bare operation, with the same result.
+
+    Args:
+        layer: any layer, or a bare operation of a functional model.
+
+    Returns:
+        For nearest upsampling of rows or columns, which is made of reshapes and tiles, the resizing operator; for a
+        convolution in groups that is compiled, the same uncompiled; ``None`` for all else.
+    """
+    if isinstance(layer, keras.layers.Conv2D) and layer.groups > 1 and hasattr(layer, _COMPILED):
+        return _not_compiled(layer, own_call(layer))
+    if isinstance(layer, keras.layers.UpSampling2D):
+        nearest = layer.interpolation == "nearest" and layer.data_format == "channels_last"
+        return (lambda inputs, *_, **__: _enlarged(inputs, *layer.size)) if nearest else None
+    if not is_operation(layer):
+        return None
+    if type(layer).__name__ == "Repeat":
+        return lambda inputs: _repeated(layer.call, inputs, layer.repeats, layer.axis)
+    if str(getattr(layer, "symbol", None)).split(".")[-1] == "repeat":
+        call = layer.call
+        return lambda inputs, repeats, axis=None, **more: _repeated(
+            lambda values: call(values, repeats, axis=axis, **more), inputs, repeats, axis
+        )
+    return None
+
+
+def _not_compiled(layer: Any, call: Callable[..., Any]) -> Callable[..., Any]:
+    """A convolution that tf_keras compiles as a function, which hides the operator in it, as that operator."""
+
+    def uncompiled(*args, **kwargs):
+        with item_replaced(layer.__dict__, _COMPILED, layer.convolution_op):
+            return call(*args, **kwargs)
+
+    return uncompiled
+
+
+def _repeated(call: Callable[[Any], Any], inputs: Any, repeats: Any, axis: Any) -> Any:
+    """A repetition of rows or of columns of images; any other as it was."""
+    sizes = inputs.shape[1:3] if inputs.shape.rank == 4 else [None]
+    if not isinstance(repeats, int) or axis not in (1, 2) or None in sizes:
+        return call(inputs)
+    return _enlarged(inputs, *((repeats, 1) if axis == 1 else (1, repeats)))
+
+
+def _enlarged(inputs: Any, rows: int, columns: int) -> Any:
+    size = [int(inputs.shape[1]) * rows, int(inputs.shape[2]) * columns]
+    return tf.raw_ops.ResizeNearestNeighbor(images=inputs, size=size)

@@ -1,0 +1,139 @@
+"""QuantizeLinear and DequantizeLinear, side by side: a tensor rounded to its range."""
+
+from __future__ import annotations
+
+from resnet_backbones.export.onnx.nodes import Graph, Node
+
+# Operators that hand on values of the tensor they read, or averages of them, in the same range.
+MOVES = (
+    "AveragePool",
+    "DepthToSpace",
+    "Flatten",
+    "Gather",
+    "GlobalMaxPool",
+    "MaxPool",
+    "Pad",
+    "ReduceMax",
+    "Reshape",
+    "Resize",
+    "Slice",
+    "SpaceToDepth",
+    "Split",
+    "Squeeze",
+    "Tile",
+    "Transpose",
+    "Unsqueeze",
+)
+
+
+def pair_before(graph: Graph, name: str) -> tuple[Node, Node] | None:
+    """The Q and the DQ that make a tensor; ``None`` if something else does."""
+    after = graph.producer(name)
+    if after is None or after.kind != "DequantizeLinear":
+        return None
+    before = graph.producer(after.inputs[0])
+    return None if before is None or before.kind != "QuantizeLinear" else (before, after)
+
+
+def pair_like(graph: Graph, pattern: Node, source: str) -> str:
+    """Rounds a tensor as another pair does; returns the result's name.
+
+    Args:
+        graph: changed in place.
+        pattern: the DequantizeLinear of the other pair.
+        source: the tensor to round.
+    """
+    whole = graph.add("QuantizeLinear", [source, *pattern.inputs[1:]], f"{source}_quantized")
+    return graph.add("DequantizeLinear", [whole, *pattern.inputs[1:]], f"{source}_dequantized")
+
+
+def keep_pairs_together(graph: Graph) -> None:
+    """Moves what tf2onnx moved between Q and DQ behind them."""
+    for node in graph.of_kind("DequantizeLinear"):
+        moved: list[Node] = []
+        source = graph.producer(node.inputs[0])
+        while source is not None and source.kind in ("Reshape", "Transpose"):
+            moved.append(source)
+            source = graph.producer(source.inputs[0])
+        if source is None or source.kind != "QuantizeLinear" or not moved:
+            continue
+        last = graph.add("DequantizeLinear", [source.output, *node.inputs[1:]], f"{source.inputs[0]}_dequantized")
+        for move in reversed(moved):
+            last = graph.add(move.kind, [last, *move.inputs[1:]], move.name, **move.attributes)
+        graph.redirect(node.output, last)
+    graph.remove_unused()
+
+
+def merge_equal_pairs(graph: Graph) -> None:
+    """One Q, and one DQ, for readers that round the same tensor to the same range; none for one already so rounded."""
+    changed = True
+    while changed:
+        changed = False
+        first: dict[tuple, Node] = {}
+        for node in graph.of_kind("QuantizeLinear", "DequantizeLinear"):
+            rounded = _already_rounded(graph, node)
+            twin = first.setdefault((node.kind, node.inputs[0], *_parameters(graph, node)), node)
+            instead = rounded if rounded is not None else None if twin is node else twin.output
+            if instead is not None:
+                graph.redirect(node.output, instead)
+                graph.remove(node)
+                changed = True
+                break
+    graph.remove_unused()
+
+
+def _already_rounded(graph: Graph, node: Node) -> str | None:
+    """The integers that a Q makes, if it reads a DQ of the same range: those the DQ reads."""
+    before = graph.producer(node.inputs[0]) if node.kind == "QuantizeLinear" else None
+    if before is None or before.kind != "DequantizeLinear" or _parameters(graph, before) != _parameters(graph, node):
+        return None
+    return before.inputs[0]
+
+
+def _parameters(graph: Graph, node: Node) -> tuple:
+    """Scale and zero point by value, and the axis."""
+    values = tuple((graph.constants[name].tobytes(), graph.constants[name].dtype.str) for name in node.inputs[1:3])
+    return (*values, node.attributes.get("axis"))
+
+
+def round_behind_moves(graph: Graph, *, also_at_the_end: bool) -> None:
+    """Puts a pair of the same range behind whatever only moves rounded values.
+
+    It changes no value, but for averages, and lets the operator behind see integers: an engine recognises an operator
+    in integers by the Q/DQ that touch it.
+
+    Args:
+        graph: changed in place.
+        also_at_the_end: behind those too whose results are only returned by the graph.
+    """
+    pending = [node for node in graph.of_kind("DequantizeLinear") if node.inputs[0] not in graph.constants]
+    while pending:
+        source = pending.pop()
+        for node in graph.consumers(source.output):
+            if node.kind not in MOVES or node.inputs[0] != source.output:
+                continue
+            for name in node.outputs:
+                readers = [reader for reader in graph.consumers(name) if reader.kind != "QuantizeLinear"]
+                at_the_end = also_at_the_end and (readers or name in graph.output_names)
+                if not at_the_end and not _is_computed_with(graph, name):
+                    continue
+                rounded = pair_like(graph, source, name)
+                after = graph.producer(rounded)
+                for reader in readers:
+                    reader.inputs = [rounded if n == name else n for n in reader.inputs]
+                if name in graph.output_names:
+                    graph.return_instead(name, rounded)
+                pending.append(after)  # type: ignore[arg-type]
+    merge_equal_pairs(graph)
+
+
+def _is_computed_with(graph: Graph, name: str) -> bool:
+    """Whether more becomes of a tensor than moving and rounding it, and joining it to what the graph returns."""
+    for node in graph.consumers(name):
+        joins = node.kind == "Concat" and set(node.outputs) <= set(graph.output_names)
+        if node.kind in MOVES:
+            if any(_is_computed_with(graph, output) for output in node.outputs):
+                return True
+        elif node.kind != "QuantizeLinear" and not joins:
+            return True
+    return False
