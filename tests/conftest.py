@@ -14,6 +14,7 @@ for pool in ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS", "OMP_NUM_THREAD
 
 import random
 import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -40,3 +41,12 @@ def registry_as_it_was(monkeypatch):
     monkeypatch.setattr(registry, "_backbones", dict(registry._backbones))
     monkeypatch.setattr(registry, "_aliases", dict(registry._aliases))
     monkeypatch.setattr(block_registry, "_blocks", dict(block_registry._blocks))
+
+
+@pytest.fixture(scope="session")
+def command_files(tmp_path_factory):
+    """A folder with the files README's command lines name, and the results of its `export` lines by the file's name."""
+    from tests import command_lines
+
+    folder = tmp_path_factory.mktemp("commands")
+    return SimpleNamespace(folder=folder, exported=command_lines.write_files(folder))

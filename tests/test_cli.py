@@ -10,7 +10,7 @@ import pytest
 from typer.testing import CliRunner
 
 import resnet_backbones as rb
-from resnet_backbones import cli, registry
+from resnet_backbones import cli, cli_doctor, registry
 
 
 @pytest.fixture
@@ -126,12 +126,22 @@ def test_doctor_runs_a_backbone_when_asked(run):
 
 def test_doctor_says_which_install_brings_what_is_missing(run, monkeypatch):
     gone = {"tensorflow", "ai-edge-litert"}
-    installed = cli._installed
-    monkeypatch.setattr(cli, "_installed", lambda package: None if package in gone else installed(package))
+    installed = cli_doctor._installed
+    monkeypatch.setattr(cli_doctor, "_installed", lambda package: None if package in gone else installed(package))
     result = run("doctor")
     assert result.exit_code == 1  # tensorflow is needed, ai-edge-litert is not
     assert 'pip install "resnet-backbones[runtime]"' in result.stdout
     assert "tensorflow is missing: pip install resnet-backbones" in result.stdout
+
+
+def test_doctor_lists_what_only_some_machines_have_without_calling_it_a_problem(run, monkeypatch):
+    monkeypatch.setattr(cli_doctor, "_installed", lambda package: None if package == "tensorrt" else "1.0")
+    report = json.loads(run("doctor", "--json").stdout)
+    (line,) = (one for one in report["packages"] if one["package"] == "tensorrt")
+    assert line == {
+        "package": "tensorrt", "version": None, "extra": None, "needed": False, "mend": "pip install tensorrt"
+    }  # fmt: skip
+    assert report["problems"] == []
 
 
 def test_doctor_tells_which_keras_runs(run, monkeypatch):

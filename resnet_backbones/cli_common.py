@@ -1,0 +1,89 @@
+"""What the commands share: where they print, how they fail, what they take."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import importlib.util
+import json
+import logging
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for other programs.")]
+# What the library raises for a caller's mistake, or for a machine that cannot do it; each message says what to do.
+MISTAKES = (ImportError, OSError, RuntimeError, TypeError, ValueError)
+
+
+def console(*, error: bool = False) -> Console:
+    """Where a command prints: tables to stdout, errors and progress to stderr."""
+    # In a pipe there is no width to fit into, and a table cut at 80 columns helps nobody.
+    stream = sys.stderr if error else sys.stdout
+    return Console(stderr=error, highlight=False, width=None if stream.isatty() else 140)
+
+
+def print_json(data: Any) -> None:
+    """Prints plain values as JSON."""
+    typer.echo(json.dumps(data, indent=2))
+
+
+def fail(message: str) -> typer.Exit:
+    """Prints an error and returns what to raise: exit code 1."""
+    console(error=True).print(f"[red]Error:[/red] {escape(message)}", soft_wrap=True)
+    return typer.Exit(1)
+
+
+@contextlib.contextmanager
+def errors_in_one_line() -> Iterator[None]:
+    """The library's errors become one line on stderr and exit code 1, without a traceback."""
+    try:
+        yield
+    except typer.Exit:  # a RuntimeError by birth
+        raise
+    except MISTAKES as error:
+        raise fail(" ".join(str(error).split()) or type(error).__name__) from None
+
+
+def can_be_written(path: Path, *, picture: bool) -> None:
+    """Says at once what would otherwise fail after minutes of work.
+
+    Args:
+        path: a file that is written at the end.
+        picture: whether that draws.
+
+    Raises:
+        OSError: its folder does not exist.
+        ImportError: matplotlib is needed and not installed.
+    """
+    if not path.parent.is_dir():
+        raise FileNotFoundError(f"Cannot write {path}: there is no folder {path.parent}. Create it, or choose another.")
+    if picture and importlib.util.find_spec("matplotlib") is None:
+        raise ImportError(f"{path.name} needs matplotlib: pip install matplotlib")
+
+
+@contextlib.contextmanager
+def quiet_tensorflow() -> Iterator[None]:
+    """Imports TensorFlow and lets it log errors only: what it warns of is this library's to mend, not its user's."""
+    importlib.import_module("resnet_backbones.keras_api")
+    loggers = [logging.getLogger(name) for name in ("absl", "tensorflow")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
+
+
+@contextlib.contextmanager
+def at_work(what: str) -> Iterator[None]:
+    """Shows on a terminal what takes so long; elsewhere nothing."""
+    with console(error=True).status(what):
+        yield

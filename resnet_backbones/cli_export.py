@@ -1,0 +1,187 @@
+"""``resnet-backbones export`` and ``check``: from a Keras file to a file that runs elsewhere, and what it is worth."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from resnet_backbones.cli_common import (
+    AsJson,
+    at_work,
+    can_be_written,
+    console,
+    errors_in_one_line,
+    print_json,
+    quiet_tensorflow,
+)
+
+EXAMPLE = (
+    "Example: [bold]resnet-backbones export classifier.keras classifier.tflite --calibration-data photos --parity-data "
+    "photos --latency[/bold]\n\nFor TensorRT: [bold]resnet-backbones export classifier.keras classifier.onnx "
+    "--calibration-data photos[/bold]"
+)
+CHECK_EXAMPLE = "Example: [bold]resnet-backbones check classifier.onnx[/bold]"
+_REPORTS = (".json", ".md", ".txt")
+
+
+def export(
+    model: Annotated[Path, typer.Argument(metavar="MODEL.keras", help="A model saved with model.save().")],
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="Ends in .tflite, .onnx or .keras; no suffix: a folder.")],
+    format: Annotated[
+        str | None, typer.Option(help="litert, onnx, savedmodel or keras; if not given, told by OUT.")
+    ] = None,
+    precision: Annotated[
+        str | None,
+        typer.Option(help="float32, float16, bfloat16, dynamic_range, int8 or int16x8; if not given, the model's own."),
+    ] = None,
+    target: Annotated[str | None, typer.Option(help="Of ONNX: tensorrt (usual) or onnxruntime.")] = None,
+    layout: Annotated[str | None, typer.Option(help="Of ONNX's image input: NCHW (usual) or NHWC.")] = None,
+    batch: Annotated[str, typer.Option(help="Images a call: a number, or any.")] = "1",
+    calibration_data: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE.npy|FOLDER", help="Images like those it will meet: quantizes a float model with them first."
+        ),
+    ] = None,
+    scheme: Annotated[
+        str | None, typer.Option(help="Of that quantization, e.g. portable_int8; if not given, the format's own.")
+    ] = None,
+    parity_data: Annotated[
+        Path | None, typer.Option(metavar="FILE.npy|FOLDER", help="Images on which file and Keras model are compared.")
+    ] = None,
+    pixel_range: Annotated[
+        tuple[float, float],
+        typer.Option(metavar="LOW HIGH", help="What 0 and 255 of a folder's pictures are for this model."),
+    ] = (0.0, 255.0),
+    limit: Annotated[int, typer.Option(min=1, help="Most images taken of a file or folder.")] = 100,
+    class_names: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Names of the classes, one a line; carried in the file.")
+    ] = None,
+    preprocessing: Annotated[bool, typer.Option("--preprocessing", help="The file rescales images itself.")] = False,
+    postprocessing: Annotated[
+        bool, typer.Option("--postprocessing", help="A detector's file decodes and suppresses boxes itself.")
+    ] = False,
+    layers: Annotated[bool, typer.Option("--layers", help="Compare every layer on the parity data.")] = False,
+    latency: Annotated[bool, typer.Option("--latency", help="Time the file on this machine.")] = False,
+    report: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Ends in .md, .json or .txt; if not given, OUT.report.json.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Export a Keras model and report on the file. Exits with 0 only if the report passes."""
+    images_a_call = _batch(batch)
+    report = report or out.with_name(f"{out.name}.report.json")
+    if report.suffix not in _REPORTS:
+        raise typer.BadParameter(f"a report ends in {', '.join(_REPORTS)}, not {report.name!r}", param_hint="--report")
+    if scheme is not None and calibration_data is None:
+        raise typer.BadParameter("quantizing with a scheme needs --calibration-data", param_hint="--scheme")
+    with errors_in_one_line(), at_work(f"exporting {model}"), quiet_tensorflow():
+        can_be_written(report, picture=report.suffix == ".md")
+        from resnet_backbones.export import export_model
+        from resnet_backbones.saving import load_model
+
+        loaded = load_model(model, compile=False)
+        names = None if class_names is None else _names(class_names)
+        if calibration_data is not None:
+            scheme = _scheme(loaded, out, format, precision, target, scheme)
+            _quantize(loaded, scheme, _images(calibration_data, loaded, pixel_range, limit))
+        parity = None if parity_data is None else _images(parity_data, loaded, pixel_range, limit)
+        done = export_model(
+            loaded,
+            out,
+            format=format,
+            precision=precision,
+            target=target,
+            layout=layout,
+            batch=images_a_call,
+            preprocessing=preprocessing,
+            postprocessing=postprocessing,
+            class_names=names,
+            parity_data=parity,
+            layers=layers,
+            latency=latency,
+        )
+        done.save(report)
+    if as_json:
+        print_json({**done.to_dict(), "report": str(report)})
+    else:
+        typer.echo(str(done))
+        console().print(f"Report: {report}", soft_wrap=True, markup=False)
+    if not done.passed:
+        raise typer.Exit(1)
+
+
+def check(
+    file: Annotated[Path, typer.Argument(metavar="FILE.onnx", help="Any ONNX file.")], as_json: AsJson = False
+) -> None:
+    """Check an ONNX file against TensorRT's rules for int8, node by node, without TensorRT. Exits with 1 on errors."""
+    with errors_in_one_line():
+        from resnet_backbones.export import tensorrt
+
+        found = tensorrt.check(file)
+    if as_json:
+        print_json(found.to_dict())
+    else:
+        typer.echo(str(found))
+    if not found.ok:
+        raise typer.Exit(1)
+
+
+def _batch(text: str) -> int | None:
+    if text == "any":
+        return None
+    if not text.isdecimal() or int(text) < 1:
+        raise typer.BadParameter(f"{text!r} is no number of images, and not 'any'", param_hint="--batch")
+    return int(text)
+
+
+def _images(path: Path, model: Any, pixel_range: tuple[float, float], limit: int) -> Any:
+    from resnet_backbones.cli_images import read_images
+
+    shape = tuple(getattr(model, "input_shape", None) or ())
+    if len(shape) != 4 or None in shape[1:]:
+        raise ValueError(f"{model.name!r} takes {shape}; to export it, build it with one image input of fixed size.")
+    return read_images(path, (shape[1], shape[2], shape[3]), pixel_range, limit)
+
+
+def _names(path: Path) -> list[str]:
+    try:
+        return [line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path} is no text in UTF-8 ({error}): give a name a line.") from error
+
+
+def _scheme(
+    model: Any, out: Path, format: str | None, precision: str | None, target: str | None, scheme: str | None
+) -> str:
+    """What a float model is quantized with, unless said: the scheme made for where the file runs."""
+    from resnet_backbones.export.formats import find_format
+    from resnet_backbones.export.request import QUANTIZED
+    from resnet_backbones.quantization import is_quantized
+
+    row = find_format(out, format)
+    if is_quantized(model):
+        raise ValueError(f"{model.name!r} is quantized already, its ranges are known: leave --calibration-data out.")
+    holding = [one for one in row.precisions if one in (*QUANTIZED, "unchanged")]
+    if not holding or precision not in (None, *holding):
+        raise ValueError(
+            f"--calibration-data is for {' and '.join(QUANTIZED)}, not for {precision or row.name}: leave it out."
+        )
+    if scheme is not None:
+        return scheme
+    if row.target is not None and (target or row.target) == "tensorrt":
+        return "gpu_int8"
+    return "edge_int16x8" if precision == "int16x8" else "edge_int8"
+
+
+def _quantize(model: Any, scheme: str, images: Any) -> None:
+    from resnet_backbones.quantization import quantize_post_training
+    from resnet_backbones.quantization.schemes import get_scheme
+
+    try:
+        get_scheme(scheme)
+    except KeyError as error:
+        raise ValueError(error.args[0]) from None
+    quantize_post_training(model, scheme, calibration_data=images)
