@@ -28,8 +28,9 @@ WAYS = {
     "4-bit kernels": get_scheme("edge_int8").replace(name="edge_int8_w4", kernel_bits=4),
     "3-bit kernels": get_scheme("edge_int8").replace(name="edge_int8_w3", kernel_bits=3),
     "portable": get_scheme("portable_int8"),
-    "gpu": get_scheme("gpu_int8"),
 }
+if not IS_KERAS_3:  # there for TFMOT's sake, which has 8 bits
+    WAYS = {"8 bits": WAYS["8 bits"]}
 console = Console(width=110, highlight=False)
 
 

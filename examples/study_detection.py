@@ -6,6 +6,7 @@ same images in the same order. Every score, in Keras or in LiteRT, comes from ra
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -26,13 +27,13 @@ from tqdm import tqdm
 import resnet_backbones as rb
 from resnet_backbones.export.census import take_census
 from resnet_backbones.export.graph import build_graph
-from resnet_backbones.export.report import ExportReport
 from resnet_backbones.files import written_whole
 from resnet_backbones.keras_api import keras, keras_name
 from resnet_backbones.quantization import context
 
 console = Console(width=110, highlight=False)
 Raw = Callable[[np.ndarray], dict[str, np.ndarray]]
+DECODED = 50  # images at a time
 
 
 @dataclass(frozen=True)
@@ -72,6 +73,25 @@ class Study:
             model.compile(**losses, optimizer=optimizer, jit_compile=False)
 
 
+class Kept(dict):
+    """Figures by name, each written to a file when it is found, and found only once.
+
+    Args:
+        path: a JSON file, read if it is there.
+    """
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(json.loads(path.read_text(encoding="utf-8")) if path.exists() else {})
+        self._path = path
+
+    def keep(self, name: str, find: Callable[[], Any]) -> None:
+        """Finds the figure of that name, unless it is there."""
+        if name not in self:
+            self[name] = find()
+            with written_whole(self._path) as temporary:
+                temporary.write_text(json.dumps(self), encoding="utf-8")
+
+
 def train(study: Study, model: Any, data: Any, rate: Any, steps: int, epochs: int, callbacks: Any = ()) -> Any:
     """Compiles and trains, ``steps`` an epoch."""
     study.compile(model, rate)
@@ -90,12 +110,12 @@ def train_float(study: Study, plan: Plan, scenes: Scenes, seed: int) -> Any:
     return train(study, model, data, rate, max(1, study.detector_steps // 4), 4)
 
 
-def fine_tune(study: Study, plan: Plan, scenes: Scenes, checkpoint: Path, seed: int, *, quantize: bool) -> Any:
+def fine_tune(study: Study, plan: Plan, scenes: Scenes, checkpoint: Path, seed: int, scheme: str | None) -> Any:
     """The checkpoint trained on, in float or quantization-aware: same rate, same images in the same order."""
     model = rb.load_model(checkpoint)
     callbacks = []
-    if quantize:
-        rb.quantize_aware(model, "edge_int8", calibration_data=quickstart.calibration_images(plan, scenes))
+    if scheme is not None:
+        rb.quantize_aware(model, scheme, calibration_data=quickstart.calibration_images(plan, scenes))
         callbacks.append(rb.QuantizationSchedule(freeze_batch_norm_epoch=1, freeze_ranges_epoch=2))
     data = detection_stream(scenes, BATCH, seed=200 + seed).repeat()
     return train(study, model, data, 1e-4, plan.tuning_steps, plan.tuning_epochs, callbacks)
@@ -145,16 +165,17 @@ def score(name: str, raw: Raw, model: Any, scenes: Scenes) -> dict[str, Any]:
         name: what is scored, for the terminal.
         raw: images to outputs by name.
         model: the KerasCV detector that decodes them.
-        scenes: what to detect.
+        scenes: what to detect; a multiple of ``DECODED`` images, or fewer.
 
     Returns:
         ``map50``, ``map``, and ``resampled_map50``: mAP50 on resampled sets of the images, for intervals.
     """
+    decode = tf.function(model.decode_predictions)  # eager, it takes as long as the networks
     found = []
-    for start in tqdm(range(0, len(scenes), 50), desc=name, unit="batch"):
-        images = scenes.images[start : start + 50].astype("float32")
+    for start in tqdm(range(0, len(scenes), DECODED), desc=name, unit="batch"):
+        images = scenes.images[start : start + DECODED].astype("float32")
         outputs = {key: tf.constant(value) for key, value in raw(images).items()}
-        decoded = {key: np.asarray(value) for key, value in model.decode_predictions(outputs, images).items()}
+        decoded = {key: value.numpy() for key, value in decode(outputs, tf.constant(images)).items()}
         for boxes, classes, scores, count in zip(
             *(decoded[key] for key in ("boxes", "classes", "confidence", "num_detections")), strict=True
         ):
@@ -179,10 +200,10 @@ def run(study: Study, seed: int, plan: Plan, folder: Path) -> dict[str, Any]:
     train_scenes = make_scenes(plan.scenes, "train", seed=1)
     validation = make_scenes(plan.validation, "validation")
     images = quickstart.calibration_images(plan, train_scenes)
-    results = {}
+    results = Kept(folder / "scores.json")
 
     def made(name: str, make: Callable[[], Any]) -> Any:
-        """The model of that name: from its file, or made and saved; scored."""
+        """The model of that name: from its file, or made and saved."""
         path = folder / f"{name}.keras"
         if not path.exists():
             console.rule(f"{folder.name}: {name}")
@@ -190,36 +211,60 @@ def run(study: Study, seed: int, plan: Plan, folder: Path) -> dict[str, Any]:
             study.compile(model, 1e-3)  # saved without the state of its training
             with written_whole(path) as temporary:
                 model.save(temporary)
-        model = rb.load_model(path)
-        results[name] = score(name, raw_of_keras(model), model, validation)
+        return rb.load_model(path)
+
+    def scored(name: str, model: Any) -> Any:
+        """The model, scored in Keras."""
+        results.keep(name, lambda: score(name, raw_of_keras(model), model, validation))
         return model
 
-    def exported(name: str, model: Any, file: str) -> ExportReport:
+    def exported(name: str, model: Any, file: str, **options: Any) -> None:
         """The int8 file of a quantized model, scored."""
-        report = rb.export_model(model, folder / file, parity_data=validation.images[:8].astype("float32"))
-        raw = rb.runtime.load(report.path, num_threads=2).raw
-        results[name] = score(name, raw, model, validation) | {"int8_mac_share": report.int8_mac_share}
-        return report
 
-    def tuned(quantize: bool) -> Any:
-        return fine_tune(study, plan, train_scenes, folder / "float.keras", seed, quantize=quantize)
+        def facts() -> dict[str, Any]:
+            few = validation.images[:8].astype("float32")
+            report = rb.export_model(model, folder / file, parity_data=few, **options)
+            raw = rb.runtime.load(report.path, num_threads=2).raw
+            return score(name, raw, model, validation) | {
+                "int8_mac_share": report.int8_mac_share,
+                "cosine": {entry.name: entry.cosine for entry in report.parity},
+                "megabytes": report.size_bytes / 1e6,
+            }
 
-    model = made("float", lambda: train_float(study, plan, train_scenes, seed))
-    data = converter_int8(model, images)
-    results["converter_int8"] = score("converter_int8", raw_of_converted(data, model), model, validation)
-    results["converter_int8"]["int8_mac_share"] = take_census(data).int8_share
-    rb.quantize_post_training(model, "edge_int8", calibration_data=images)
+        results.keep(name, facts)
+
+    def converted() -> dict[str, Any]:
+        data = converter_int8(model, images)
+        return score("converter_int8", raw_of_converted(data, model), model, validation) | {
+            "int8_mac_share": take_census(data).int8_share
+        }
+
+    def tuned(scheme: str | None) -> Any:
+        return fine_tune(study, plan, train_scenes, folder / "float.keras", seed, scheme)
+
+    model = scored("float", made("float", lambda: train_float(study, plan, train_scenes, seed)))
+    results.keep("converter_int8", converted)
+    if "post_training_int8" not in results:
+        rb.quantize_post_training(model, "edge_int8", calibration_data=images)
     exported("post_training_int8", model, "post_training.tflite")
-    made("control", lambda: tuned(quantize=False))
-    report = exported("exported", made("aware", lambda: tuned(quantize=True)), "aware.tflite")
+    scored("control", made("control", lambda: tuned(None)))
+    aware = scored("aware", made("aware", lambda: tuned("edge_int8")))
+    exported("exported", aware, "aware.tflite")
+    exported("exported_onnx", aware, "aware.onnx", target="onnxruntime")
+    portable = scored("aware_portable", made("aware_portable", lambda: tuned("portable_int8")))
+    exported("exported_portable", portable, "aware_portable.tflite")
+    with context.use_view("tensorrt"):  # the graph that a file for TensorRT holds
+        results.keep(
+            "aware_portable_view", lambda: score("aware_portable_view", raw_of_keras(portable), portable, validation)
+        )
+    exported("exported_portable_onnx", portable, "aware_portable.onnx", target="tensorrt")
+    gpu = scored("aware_gpu", made("aware_gpu", lambda: tuned("gpu_int8")))
+    exported("exported_gpu_onnx", gpu, "aware_gpu.onnx", target="tensorrt")
     return {
         "keras": keras_name(),
         "validation_images": plan.validation,
         "detector_steps": study.detector_steps,
         "tuning_steps": plan.tuning_steps * plan.tuning_epochs,
-        "int8_mac_share": report.int8_mac_share,
-        "cosine": {entry.name: entry.cosine for entry in report.parity},
-        "megabytes": report.size_bytes / 1e6,
         "cpu_minutes": (time.process_time() - start) / 60,
-        "results": results,
+        "results": dict(results),
     }

@@ -112,18 +112,18 @@ def untrained(monkeypatch):
     return trained
 
 
-def test_a_run_scores_six_detectors_and_goes_on_from_its_files(untrained, tmp_path):
+def test_a_run_scores_every_detector_and_goes_on_from_its_files(untrained, tmp_path):
     study = study_detection.Study("retinanet", "resnet10t", (0,), 4)
     plan = quantization_study.QUICK
     facts = study_detection.run(study, 0, plan, tmp_path)
-    assert set(facts["results"]) == set(study_tables.COLUMNS)
+    assert set(facts["results"]) == {*study_tables.COLUMNS, *sum(study_tables.SCHEMES.values(), ())}
     for figures in facts["results"].values():
         assert 0 <= figures["map"] <= figures["map50"] <= 100
         assert len(figures["resampled_map50"]) == study_intervals.RESAMPLES
     for name in ("converter_int8", "post_training_int8", "exported"):
         assert facts["results"][name]["int8_mac_share"] > 0.99
-    assert min(facts["cosine"].values()) > 0.9
-    (_, *control), (_, *aware) = untrained[1:]
+    assert min(facts["results"]["exported"]["cosine"].values()) > 0.9
+    (_, *control), (_, *aware), *_ = untrained[1:]
     assert control[:2] == aware[:2]  # steps and epochs
     np.testing.assert_array_equal(control[2], aware[2])  # the same images first
 
@@ -154,14 +154,15 @@ def test_yolo_v8_is_decoded_from_the_raw_outputs(scenes):
 
 def record(study, seed, exported, aware=91.0, control=91.2):
     points = {"float": 90.5, "control": control, "converter_int8": 90.1, "post_training_int8": 90.4}
-    points |= {"aware": aware, "exported": exported}
+    points |= {"aware": aware, "exported": exported, "aware_portable": 90.8, "exported_portable": 90.7}
     random = np.random.default_rng(seed)
     common = random.normal(0, 1, 100)
     results = {
         name: {"map50": value, "map": 60.0, "resampled_map50": (value + common).tolist()}
         for name, value in points.items()
     }
-    return {"study": study, "seed": seed, "validation_images": 1000, "int8_mac_share": 1.0, "results": results}
+    results["exported"]["int8_mac_share"] = 1.0
+    return {"study": study, "seed": seed, "validation_images": 1000, "results": results}
 
 
 def test_tables_hold_the_paired_differences(tmp_path):
@@ -176,6 +177,8 @@ def test_tables_hold_the_paired_differences(tmp_path):
     assert "old" not in text
     # The mean of 0.2, 0.1 and 0.1 without their signs; the images' noise is common to both, so it cancels.
     assert "| a | 3 | 0.13 [+0.00, +0.00] ± 0.43 | -0.20 [-0.20, -0.20] ± 0.00 | +0.60 [+0.60, +0.60] ± 0.00 |" in text
+    assert "| a | `portable_int8`, LiteRT | 3 | 90.80 | 90.70 | 0.10 [-0.10, -0.10] |" in text
+    assert "`gpu_int8`" not in text
     assert "Not run yet: b-0." in text
     study_tables.write_tables(tmp_path, document, ["a-0", "a-1", "a-2"])
     assert "Not run yet" not in document.read_text()
