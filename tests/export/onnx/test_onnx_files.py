@@ -112,6 +112,12 @@ def test_tensorrt_file_has_no_range_where_layers_fuse(for_tensorrt):
     assert sum("Conv" in kinds_of for kinds_of in sums) >= 4  # a residual block each: the last convolution adds
 
 
+def test_tensorrt_file_keeps_every_documented_rule(for_tensorrt):
+    found = rb.export.tensorrt.check(for_tensorrt.path)
+    assert found.ok, str(found)
+    assert not [finding for finding in found.findings if finding.severity != "info"], str(found)
+
+
 def test_onnx_runtime_computes_in_integers(for_runtime, edge_file, tmp_path):
     for number, case in enumerate((for_runtime, edge_file)):
         options = onnxruntime.SessionOptions()
