@@ -21,8 +21,6 @@ COLUMNS = {
     "aware": "QAT in Keras",
     "exported": "QAT, exported",
 }
-
-
 # Of each scheme: trained, in Keras, and the file made of it.
 SCHEMES = {
     "`edge_int8`, LiteRT": ("aware", "exported"),

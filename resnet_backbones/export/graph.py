@@ -72,7 +72,6 @@ def build_graph(
     mode: str,
     batch: int | None = 1,
     preprocessing: tuple[int | None, int | None] | None = None,
-    joined: bool = False,
     kernels: Sequence[tuple[Any, Sequence[int]]] = (),
     forms: Callable[[Any], Callable[..., Any] | None] = lambda layer: None,
 ) -> ExportGraph:
@@ -80,13 +79,12 @@ def build_graph(
 
     Args:
         model: a built model with one input of known height and width.
-        split_outputs: return the parts of final concatenations instead of joining them.
+        split_outputs: return the parts of final concatenations instead of joining them. Formats whose outputs are float
+            need not: there joining rounds nothing.
         mode: ``context.EXPORT`` or ``context.EXPORT_PLAIN`` for the quantized form, ``context.FLOAT`` for the float
             form.
         batch: images a call; ``None`` for any number.
         preprocessing: (height, width) of images to resize and rescale within the function; ``None`` to leave that out.
-        joined: with ``split_outputs``, join the parts after all, without the range behind them: for formats whose
-            outputs are float, where joining rounds nothing.
         kernels: for ``context.EXPORT_PLAIN``, quantizers of kernels and the kernels' shapes. Each becomes an input.
         forms: function of a layer that gives what to call in its place; ``None`` for the layer itself.
 
@@ -104,14 +102,12 @@ def build_graph(
     parts = OutputParts()
 
     def replacement(layer, call):
-        if layer not in joins:
-            last = layer is leading[-1].layer and mode in context.EXPORTS
-            return _identity_with_its_range(layer) if last else lambda inputs: inputs
-
-        return call if joined else parts.replacement(layer, call)
+        if layer in joins:
+            return parts.replacement(layer, call)
+        last = layer is leading[-1].layer and mode in context.EXPORTS
+        return _identity_with_its_range(layer) if last else lambda inputs: inputs
 
     graph = ExportGraph(None, spec.name or "images", [], [], input_shape=tuple(spec.shape), network_size=size)
-
     bare = mode in context.EXPORTS and not leading and preprocessing is None
     read_bare = _range_of_input(trace) if bare else None
 

@@ -186,11 +186,8 @@ class LayerHook:
         litert = self.scheme.target != "tensorrt" and context.view() == "litert"
         if litert and quantizer.bits == 8 and activation_name(self.layer) == "silu":
             return lambda inputs, *_, **__: silu_in_steps(inputs)
-        return (
-            activation_for_export(self.layer, function, quantizer.bits)
-            if context.mode() == context.EXPORT
-            else function
-        )
+        exported = context.mode() == context.EXPORT
+        return activation_for_export(self.layer, function, quantizer.bits) if exported else function
 
     def _quantize_inputs(self, index, args, kwargs):
         wanted = {port: q for (i, port), q in self.quantizers.items() if i == index and port.startswith("input:")}

@@ -107,8 +107,7 @@ def emit(model: Any, request: ExportRequest) -> Emitted:
     with context.use_view(request.view):
         traced = build_graph(
             model,
-            split_outputs=request.quantized,
-            joined=True,
+            split_outputs=False,
             mode=context.EXPORT_PLAIN if request.quantized else context.FLOAT,
             batch=request.batch,
             kernels=[(quantizer, tuple(variable.shape)) for variable, quantizer in quantizers],
