@@ -48,7 +48,7 @@ DOCUMENT = ROOT / "docs" / "quantization.md"
 STUDIES = {
     "retinanet_resnet18": Study("retinanet", "resnet18", (0, 1, 2), 320),
     "retinanet_mobilenetv2_100": Study("retinanet", "mobilenetv2_100", (0,), 2000),
-    "yolo_v8_resnet18": Study("yolo_v8", "resnet18", (0,), 2000),
+    "yolo_v8_resnet18": Study("yolo_v8", "resnet18", (0,), 2000, tuning_rate=5e-5),
 }
 # The same classifier on either Keras; on tf_keras TFMOT's own quantization beside ours.
 CLASSIFIERS = {"digits_resnet20": False, "digits_resnet20_tf_keras": True}

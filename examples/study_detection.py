@@ -44,6 +44,7 @@ class Study:
     backbone: str
     seeds: tuple[int, ...]
     detector_steps: int
+    tuning_rate: float = 1e-4
 
     def build(self, backbone: Any) -> Any:
         """The detector on a backbone."""
@@ -111,14 +112,23 @@ def train_float(study: Study, plan: Plan, scenes: Scenes, seed: int) -> Any:
 
 
 def fine_tune(study: Study, plan: Plan, scenes: Scenes, checkpoint: Path, seed: int, scheme: str | None) -> Any:
-    """The checkpoint trained on, in float or quantization-aware: same rate, same images in the same order."""
+    """The checkpoint trained on, in float or quantization-aware: same rates, same images in the same order.
+
+    The optimizer is a new one, whose first steps are as long as the rate whatever the gradients: it starts slowly, and
+    ends at zero, so that what is compared is not where the last few batches left it.
+    """
     model = rb.load_model(checkpoint)
     callbacks = []
     if scheme is not None:
         rb.quantize_aware(model, scheme, calibration_data=quickstart.calibration_images(plan, scenes))
         callbacks.append(rb.QuantizationSchedule(freeze_batch_norm_epoch=1, freeze_ranges_epoch=2))
     data = detection_stream(scenes, BATCH, seed=200 + seed).repeat()
-    return train(study, model, data, 1e-4, plan.tuning_steps, plan.tuning_epochs, callbacks)
+    steps = plan.tuning_steps * plan.tuning_epochs
+    warmup = max(1, steps // 10)
+    rate = keras.optimizers.schedules.CosineDecay(
+        0.0, steps - warmup, warmup_target=study.tuning_rate, warmup_steps=warmup
+    )
+    return train(study, model, data, rate, plan.tuning_steps, plan.tuning_epochs, callbacks)
 
 
 def converter_int8(model: Any, images: np.ndarray) -> bytes:
@@ -265,6 +275,7 @@ def run(study: Study, seed: int, plan: Plan, folder: Path) -> dict[str, Any]:
         "validation_images": plan.validation,
         "detector_steps": study.detector_steps,
         "tuning_steps": plan.tuning_steps * plan.tuning_epochs,
+        "tuning_rate": study.tuning_rate,
         "cpu_minutes": (time.process_time() - start) / 60,
         "results": dict(results),
     }
