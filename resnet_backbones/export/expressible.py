@@ -8,8 +8,8 @@ from __future__ import annotations
 from typing import Any
 
 from resnet_backbones.keras_api import keras
+from resnet_backbones.keras_api.operations import operation_name
 from resnet_backbones.quantization.hooks import hooks_of
-from resnet_backbones.quantization.operations import operation_name
 from resnet_backbones.quantization.rules import activation_name
 
 _BITS = (8, 16)

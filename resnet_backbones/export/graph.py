@@ -24,8 +24,8 @@ from resnet_backbones.keras_api import computing_in_float32, keras
 from resnet_backbones.quantization import context
 from resnet_backbones.quantization.export_forms import scale_and_offset
 from resnet_backbones.quantization.hooks import hook_of, layers_and_operations, own_calls_replaced
-from resnet_backbones.quantization.joins import joins_outputs
-from resnet_backbones.quantization.trace import LeafCall, Trace, replaced_calls
+from resnet_backbones.quantization.placement.joins import joins_outputs
+from resnet_backbones.quantization.placement.trace import LeafCall, Trace, replaced_calls
 
 
 @dataclass

@@ -11,7 +11,7 @@ import tensorflow as tf
 
 from resnet_backbones.export.census import Census
 from resnet_backbones.export.sources import Sources
-from resnet_backbones.quantization.trace import LeafCall, replaced_calls
+from resnet_backbones.quantization.placement.trace import LeafCall, replaced_calls
 
 #: dB of a tensor without any error.
 EXACT = 200.0

@@ -11,7 +11,7 @@ from resnet_backbones.keras_api import input_signature
 from resnet_backbones.quantization import context
 from resnet_backbones.quantization.export_forms import scale_and_offset
 from resnet_backbones.quantization.hooks import hook_of
-from resnet_backbones.quantization.trace import LeafCall, Trace
+from resnet_backbones.quantization.placement.trace import LeafCall, Trace
 
 _PIXELS = (0.0, 255.0)
 

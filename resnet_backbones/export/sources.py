@@ -12,9 +12,9 @@ import tensorflow as tf
 
 from resnet_backbones.keras_api import keras
 from resnet_backbones.quantization.hooks import hook_of
+from resnet_backbones.quantization.placement.selection import layer_paths
+from resnet_backbones.quantization.placement.trace import LeafCall, Trace
 from resnet_backbones.quantization.rules import FUSED, activation_name
-from resnet_backbones.quantization.selection import layer_paths
-from resnet_backbones.quantization.trace import LeafCall, Trace
 
 
 class Sources:

@@ -1,6 +1,7 @@
 """Quantization-aware training and post-training quantization of whole Keras models."""
 
 from resnet_backbones.quantization.analysis import analyse
+from resnet_backbones.quantization.analysis.suggestions import suggest_exclusions
 from resnet_backbones.quantization.backup import TrainingBackup
 from resnet_backbones.quantization.calibration import calibrate
 from resnet_backbones.quantization.context import use_view
@@ -8,14 +9,13 @@ from resnet_backbones.quantization.engine import quantize_aware, quantize_post_t
 from resnet_backbones.quantization.hooks import hooks_of, quantizers_of
 from resnet_backbones.quantization.model import quantization_of
 from resnet_backbones.quantization.observers import MSE, MinMax, MovingAverage, Observer, Percentile
+from resnet_backbones.quantization.placement.selection import layer_paths
 from resnet_backbones.quantization.quantizers import ActivationQuantizer, KernelQuantizer
 from resnet_backbones.quantization.rules import Rule, register_quantization_rule
 from resnet_backbones.quantization.schedule import QuantizationSchedule
 from resnet_backbones.quantization.schemes import Scheme, get_scheme, register_scheme
-from resnet_backbones.quantization.selection import layer_paths
 from resnet_backbones.quantization.sparsity import KeepSparsity
 from resnet_backbones.quantization.strip import strip_quantization
-from resnet_backbones.quantization.suggestions import suggest_exclusions
 from resnet_backbones.quantization.summary import is_quantized, quantization_summary
 
 __all__ = [

@@ -10,13 +10,13 @@ from resnet_backbones.quantization.calibration import calibrate
 from resnet_backbones.quantization.hooks import hook, hook_of, hooks_of
 from resnet_backbones.quantization.model import as_quantized_model
 from resnet_backbones.quantization.placement import place
+from resnet_backbones.quantization.placement.selection import Selection
+from resnet_backbones.quantization.placement.sites import Placement, placement_to_dict
+from resnet_backbones.quantization.placement.trace import LeafCall, Trace
 from resnet_backbones.quantization.replicas import scope_of
 from resnet_backbones.quantization.schedule_state import add_schedule_state
 from resnet_backbones.quantization.schemes import Scheme, get_scheme
-from resnet_backbones.quantization.selection import Selection
-from resnet_backbones.quantization.sites import Placement, placement_to_dict
 from resnet_backbones.quantization.strip import quantization_state, restore_quantization
-from resnet_backbones.quantization.trace import LeafCall, Trace
 from resnet_backbones.tasks import task_of
 
 

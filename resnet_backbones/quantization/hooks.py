@@ -13,6 +13,7 @@ from typing import Any
 import tensorflow as tf
 
 from resnet_backbones.keras_api import add_child, float32_variable
+from resnet_backbones.keras_api.operations import operation_number, operations_of
 from resnet_backbones.quantization import context
 from resnet_backbones.quantization.composites import Steps, silu_in_steps
 from resnet_backbones.quantization.export_forms import (
@@ -21,11 +22,10 @@ from resnet_backbones.quantization.export_forms import (
     kept_apart,
     mended_attributes,
 )
-from resnet_backbones.quantization.operations import operation_number, operations_of
+from resnet_backbones.quantization.placement.sites import QuantizerSite
 from resnet_backbones.quantization.quantizers import ActivationQuantizer, BatchNormFreeze, KernelQuantizer
 from resnet_backbones.quantization.rules import activation_name, rule_of
 from resnet_backbones.quantization.schemes import Scheme
-from resnet_backbones.quantization.sites import QuantizerSite
 
 _HOOK = "_quantization_hook"
 

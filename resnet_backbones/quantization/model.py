@@ -23,12 +23,12 @@ from typing import Any
 import numpy as np
 
 from resnet_backbones.keras_api import IS_KERAS_3, keras
+from resnet_backbones.keras_api.operations import is_operation
 from resnet_backbones.quantization import context
 from resnet_backbones.quantization.hooks import hooks_of
-from resnet_backbones.quantization.operations import is_operation
+from resnet_backbones.quantization.placement.sites import placement_from_dict
+from resnet_backbones.quantization.placement.trace import Trace
 from resnet_backbones.quantization.schemes import Scheme
-from resnet_backbones.quantization.sites import placement_from_dict
-from resnet_backbones.quantization.trace import Trace
 from resnet_backbones.quantization.weights_check import check_description, weights_description
 
 _QUANTIZATION = "_quantization"

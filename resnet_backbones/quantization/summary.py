@@ -10,12 +10,12 @@ from rich.table import Table
 
 from resnet_backbones.quantization.hooks import LayerHook, freezes_of, hooks_of
 from resnet_backbones.quantization.kernel_quantizer import KernelQuantizer, read
-from resnet_backbones.quantization.leaves import leaves_of
 from resnet_backbones.quantization.model import quantization_of
+from resnet_backbones.quantization.placement.leaves import leaves_of
+from resnet_backbones.quantization.placement.selection import Selection, layer_paths
 from resnet_backbones.quantization.quantizers import ActivationQuantizer
 from resnet_backbones.quantization.rules import rule_of
 from resnet_backbones.quantization.schemes import Scheme
-from resnet_backbones.quantization.selection import Selection, layer_paths
 from resnet_backbones.quantization.tables import as_text, table
 from resnet_backbones.tasks import task_of
 

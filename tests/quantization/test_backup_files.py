@@ -9,7 +9,7 @@ import time
 import numpy as np
 import tensorflow as tf
 
-from resnet_backbones.quantization import backup_files
+from resnet_backbones.quantization.backup import files as backup_files
 
 
 def test_numbers_numpy_does_not_know_and_single_numbers_come_back_as_they_were(tmp_path):

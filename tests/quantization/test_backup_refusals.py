@@ -8,8 +8,9 @@ import pytest
 
 import resnet_backbones as rb
 from resnet_backbones.keras_api import keras
-from resnet_backbones.quantization import Scheme, backup_files
+from resnet_backbones.quantization import Scheme
 from resnet_backbones.quantization.backup import ResumePoint, TrainingBackup
+from resnet_backbones.quantization.backup import files as backup_files
 from tests.quantization.backup_cases import (
     IMAGES,
     LABELS,

@@ -8,8 +8,8 @@ from typing import Any
 import tensorflow as tf
 
 from resnet_backbones.keras_api import keras
+from resnet_backbones.keras_api.operations import is_operation
 from resnet_backbones.quantization.hooks import item_replaced, own_call
-from resnet_backbones.quantization.operations import is_operation
 
 _COMPILED = "_jit_compiled_convolution_op"
 

@@ -12,13 +12,13 @@ import tensorflow as tf
 from tqdm.auto import tqdm
 
 from resnet_backbones.quantization import context
-from resnet_backbones.quantization.analysis_plot import NO_ERROR, plot_report
+from resnet_backbones.quantization.analysis.plot import NO_ERROR, plot_report
+from resnet_backbones.quantization.analysis.switches import Source, Switches
 from resnet_backbones.quantization.calibration import image_batches
 from resnet_backbones.quantization.hooks import hooks_of, quantizers_of
-from resnet_backbones.quantization.selection import layer_paths
-from resnet_backbones.quantization.switches import Source, Switches
+from resnet_backbones.quantization.placement.selection import layer_paths
+from resnet_backbones.quantization.placement.trace import replaced_calls
 from resnet_backbones.quantization.tables import as_text, table
-from resnet_backbones.quantization.trace import replaced_calls
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from resnet_backbones.keras_api import IS_KERAS_3, float32_variable, keras_name
-from resnet_backbones.quantization.fit_api import optimizer_variables, random_states
+from resnet_backbones.keras_api import float32_variable, keras_name, variable_path
+from resnet_backbones.keras_api.fit import optimizer_variables, random_states
 from resnet_backbones.quantization.hooks import hooks_of, quantizers_of
 
 # Keras numbers layers and optimizers that nobody named: "conv2d_7" is the seventh of this process.
@@ -87,9 +87,8 @@ def set_random_state(state: dict[str, Any]) -> None:
 
 
 def _entry(variable: Any) -> list[Any]:
-    name = variable.path if IS_KERAS_3 and hasattr(variable, "path") else variable.name
     tensor = float32_variable(variable)
-    return [_AUTOMATIC_NUMBER.sub("", name), [int(size) for size in tensor.shape], tensor.dtype.name]
+    return [_AUTOMATIC_NUMBER.sub("", variable_path(variable)), [int(size) for size in tensor.shape], tensor.dtype.name]
 
 
 def _different_variables(saved: list[list[Any]], here: list[list[Any]], names: bool) -> str | None:

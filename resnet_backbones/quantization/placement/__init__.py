@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from resnet_backbones.quantization.placement_litert import LiteRTPlacer
-from resnet_backbones.quantization.placement_portable import mark_litert_only
-from resnet_backbones.quantization.placement_tensorrt import TensorRTPlacer
-from resnet_backbones.quantization.selection import Selection
-from resnet_backbones.quantization.sites import Placement
-from resnet_backbones.quantization.trace import Trace
+from resnet_backbones.quantization.placement.litert import LiteRTPlacer
+from resnet_backbones.quantization.placement.portable import mark_litert_only
+from resnet_backbones.quantization.placement.selection import Selection
+from resnet_backbones.quantization.placement.sites import Placement
+from resnet_backbones.quantization.placement.tensorrt import TensorRTPlacer
+from resnet_backbones.quantization.placement.trace import Trace
 
 
 def place(trace: Trace, selection: Selection) -> Placement:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from resnet_backbones.keras_api import IS_KERAS_3
+from resnet_backbones.keras_api.running import IS_KERAS_3
 
 
 def optimizer_variables(model: Any) -> list[Any]:

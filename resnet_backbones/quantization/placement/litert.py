@@ -19,12 +19,12 @@ from typing import Any
 import tensorflow as tf
 
 from resnet_backbones.keras_api import keras
-from resnet_backbones.quantization.joins import joins_outputs
-from resnet_backbones.quantization.placer import Placer
+from resnet_backbones.quantization.placement.joins import joins_outputs
+from resnet_backbones.quantization.placement.placer import Placer
+from resnet_backbones.quantization.placement.selection import Selection
+from resnet_backbones.quantization.placement.sites import QuantizerSite
+from resnet_backbones.quantization.placement.trace import LeafCall, Trace
 from resnet_backbones.quantization.rules import FUSED, INT8, activation_name, fixed_range
-from resnet_backbones.quantization.selection import Selection
-from resnet_backbones.quantization.sites import QuantizerSite
-from resnet_backbones.quantization.trace import LeafCall, Trace
 
 
 class LiteRTPlacer(Placer):

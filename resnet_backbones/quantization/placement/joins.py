@@ -5,9 +5,9 @@ from __future__ import annotations
 import tensorflow as tf
 
 from resnet_backbones.keras_api import keras
-from resnet_backbones.quantization.operations import operation_name
+from resnet_backbones.keras_api.operations import operation_name
+from resnet_backbones.quantization.placement.trace import LeafCall, Trace
 from resnet_backbones.quantization.rules import activation_name, rule_of
-from resnet_backbones.quantization.trace import LeafCall, Trace
 
 AVERAGED = (keras.layers.AveragePooling2D, keras.layers.GlobalAveragePooling2D)
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from resnet_backbones.keras_api import IS_KERAS_3, keras
+from resnet_backbones.keras_api.running import IS_KERAS_3, keras
 
 # Names that TensorFlow and Keras give an operation -> what it does.
 _NAMES = {

@@ -11,10 +11,10 @@ from collections.abc import Sequence
 
 import tensorflow as tf
 
-from resnet_backbones.quantization.placer import Placer
-from resnet_backbones.quantization.selection import Selection
-from resnet_backbones.quantization.sites import Placement, QuantizerSite
-from resnet_backbones.quantization.trace import LeafCall, Trace
+from resnet_backbones.quantization.placement.placer import Placer
+from resnet_backbones.quantization.placement.selection import Selection
+from resnet_backbones.quantization.placement.sites import Placement, QuantizerSite
+from resnet_backbones.quantization.placement.trace import LeafCall, Trace
 
 
 def mark_litert_only(trace: Trace, selection: Selection, placement: Placement) -> None:

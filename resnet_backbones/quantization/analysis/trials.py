@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from resnet_backbones.quantization.analysis.switches import Source
 from resnet_backbones.quantization.model import quantization_of
 from resnet_backbones.quantization.placement import place
+from resnet_backbones.quantization.placement.selection import Bits, Selection
+from resnet_backbones.quantization.placement.sites import Placement, placement_from_dict
+from resnet_backbones.quantization.placement.trace import LeafCall, Trace
 from resnet_backbones.quantization.schemes import Scheme
-from resnet_backbones.quantization.selection import Bits, Selection
-from resnet_backbones.quantization.sites import Placement, placement_from_dict
-from resnet_backbones.quantization.switches import Source
-from resnet_backbones.quantization.trace import LeafCall, Trace
 from resnet_backbones.tasks import task_of
 
 _ROUNDS = 50  # far more than layers can read one tensor in a chain

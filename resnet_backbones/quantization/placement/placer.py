@@ -7,10 +7,10 @@ from collections.abc import Sequence
 import tensorflow as tf
 
 from resnet_backbones.keras_api import keras
+from resnet_backbones.quantization.placement.selection import Selection
+from resnet_backbones.quantization.placement.sites import Placement, QuantizerSite
+from resnet_backbones.quantization.placement.trace import LeafCall, Trace
 from resnet_backbones.quantization.rules import FUSED, Rule, activation_name, rule_of
-from resnet_backbones.quantization.selection import Selection
-from resnet_backbones.quantization.sites import Placement, QuantizerSite
-from resnet_backbones.quantization.trace import LeafCall, Trace
 
 
 class Placer:

@@ -1,0 +1,55 @@
+"""The one place that tells Keras 3 from tf_keras.
+
+Most of the library needs ``keras``, the Keras that is running, and no more. What differs between the two is behind the
+helpers here: variables, children added to built layers, policies, activations that tf_keras lacks, models and their
+tensors, TFMOT's quantizers. ``operations`` (bare operations of functional models) and ``fit`` (callbacks that save and
+restore training) are asked for by name.
+"""
+
+from resnet_backbones.keras_api.activations import activation_function
+from resnet_backbones.keras_api.children import add_child, added_children, remove_child
+from resnet_backbones.keras_api.models import input_signature, leaf_and_nested_layers, producer
+from resnet_backbones.keras_api.policies import computing_in_float32, global_policy_name, policy_of
+from resnet_backbones.keras_api.running import (
+    IS_KERAS_3,
+    KERAS_FUSES_BATCH_NORM,
+    ON_TENSORFLOW,
+    keras,
+    keras_name,
+    ops,
+    serializable,
+)
+from resnet_backbones.keras_api.tfmot import tfmot_quantizers
+from resnet_backbones.keras_api.variables import (
+    DEPTHWISE_KERNEL,
+    float32_variable,
+    kept_in_checkpoints,
+    same_on_every_replica,
+    variable_path,
+)
+
+__all__ = [
+    "DEPTHWISE_KERNEL",
+    "IS_KERAS_3",
+    "KERAS_FUSES_BATCH_NORM",
+    "ON_TENSORFLOW",
+    "activation_function",
+    "add_child",
+    "added_children",
+    "computing_in_float32",
+    "float32_variable",
+    "global_policy_name",
+    "input_signature",
+    "kept_in_checkpoints",
+    "keras",
+    "keras_name",
+    "leaf_and_nested_layers",
+    "ops",
+    "policy_of",
+    "producer",
+    "remove_child",
+    "same_on_every_replica",
+    "serializable",
+    "tfmot_quantizers",
+    "variable_path",
+]

@@ -1,0 +1,47 @@
+"""Policies of dtype: the global one, a layer's, and computing without any."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from typing import Any
+
+from resnet_backbones.keras_api.running import IS_KERAS_3, keras
+
+
+def global_policy_name() -> str:
+    """The global dtype policy, e.g. ``"float32"`` or ``"mixed_float16"``."""
+    return (keras.config.dtype_policy if IS_KERAS_3 else keras.mixed_precision.global_policy)().name
+
+
+def policy_of(layer: Any) -> Any:
+    """A layer's dtype policy, to be handed on to the layers it is made of."""
+    return layer.dtype_policy if IS_KERAS_3 else layer._dtype_policy
+
+
+@contextlib.contextmanager
+def computing_in_float32(model: Any) -> Iterator[None]:
+    """Within it, every layer below a model computes in float32, whatever its policy of mixed precision.
+
+    Variables are float32 under every mixed policy, so only computing changes. Functions traced before keep their own.
+
+    Args:
+        model: a built model.
+    """
+    float32 = keras.dtype_policies.DTypePolicy("float32") if IS_KERAS_3 else keras.mixed_precision.Policy("float32")
+    layers = [layer for layer in model._flatten_layers() if policy_of(layer).name.startswith("mixed_")]
+    before = [policy_of(layer) for layer in layers]
+    try:
+        for layer in layers:
+            _set_policy(layer, float32)
+        yield
+    finally:
+        for layer, policy in zip(layers, before, strict=True):
+            _set_policy(layer, policy)
+
+
+def _set_policy(layer: Any, policy: Any) -> None:
+    if IS_KERAS_3:
+        layer.dtype_policy = policy
+    else:
+        layer._set_dtype_policy(policy)
