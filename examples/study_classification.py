@@ -1,7 +1,8 @@
 """The classification part of the quantization study: digits, resnet20, fewer bits, other schemes, and TFMOT beside us.
 
 One run is one seed: a classifier is trained in float, and from that checkpoint quantized in several ways, each
-post-training and with training, with the same schedule and the same images in the same order. On tf_keras TFMOT's own
+post-training and with training, with the same schedule and the same images in the same order. What was trained for a
+target is exported, and the file's classes are compared with the Keras model's. On tf_keras TFMOT's own
 ``quantize_model`` is a further way.
 """
 
@@ -28,6 +29,13 @@ WAYS = {
     "4-bit kernels": get_scheme("edge_int8").replace(name="edge_int8_w4", kernel_bits=4),
     "3-bit kernels": get_scheme("edge_int8").replace(name="edge_int8_w3", kernel_bits=3),
     "portable": get_scheme("portable_int8"),
+    "gpu": get_scheme("gpu_int8"),
+}
+# Way -> files made of what was trained that way, and how.
+FILES: dict[str, dict[str, dict[str, Any]]] = {
+    "8 bits": {"edge.tflite": {}, "edge.onnx": {"target": "onnxruntime"}},
+    "portable": {"portable.tflite": {}, "portable.onnx": {"target": "tensorrt"}},
+    "gpu": {"gpu.onnx": {"target": "tensorrt"}},
 }
 if not IS_KERAS_3:  # there for TFMOT's sake, which has 8 bits
     WAYS = {"8 bits": WAYS["8 bits"]}
@@ -73,7 +81,8 @@ def run(seed: int, *, images: int, steps: int, epochs: int, tuning_epochs: int, 
         folder: for the float weights.
 
     Returns:
-        Accuracies in points of 100, and signal-to-noise ratios of the logits against float in dB.
+        Accuracies in points of 100, and signal-to-noise ratios of the logits against float in dB; of files, accuracies,
+        the share of images with the Keras model's class, and what its report has against it.
     """
     start = time.process_time()
     keras.utils.set_random_seed(seed)
@@ -105,6 +114,7 @@ def run(seed: int, *, images: int, steps: int, epochs: int, tuning_epochs: int, 
         return {"accuracy": accuracy, "sqnr_db": 10 * float(np.log10(np.sum(reference**2) / noise)) if noise else None}
 
     results = {"float": facts(reference)}
+    files: dict[str, dict[str, Any]] = {}
 
     def tuned(model: Any, callbacks: Any = ()) -> Any:
         train(model, stream(200 + seed), steps, tuning_epochs, 1e-3, callbacks)
@@ -123,9 +133,21 @@ def run(seed: int, *, images: int, steps: int, epochs: int, tuning_epochs: int, 
         if scheme.target == "portable":
             with context.use_view("tensorrt"):
                 results["portable, post-training, without LiteRT's own"] = facts(logits(post, seen))
-        schedule = rb.QuantizationSchedule(freeze_batch_norm_epoch=1, freeze_ranges_epoch=2)
+        schedule = rb.QuantizationSchedule(
+            freeze_batch_norm_epoch=tuning_epochs - 1, freeze_ranges_epoch=tuning_epochs // 2
+        )
         aware = rb.quantize_aware(fresh(), scheme, calibration_data=calibration)
         record(f"{way}, trained", tuned(aware, [schedule]))
+        trained = logits(aware, seen).argmax(-1)
+        for file, options in FILES.get(way, {}).items():
+            report = rb.export_model(aware, folder / file, parity_data=seen[:32], **options)
+            (outputs,) = rb.runtime.load(report.path, num_threads=2).raw(seen).values()
+            files[file] = {
+                "accuracy": facts(outputs)["accuracy"],
+                "same_class": 100 * float(np.mean(outputs.argmax(-1) == trained)),
+                "report_failures": report.failures,
+            }
+            console.print(f"seed {seed}, {file}: {files[file]}")
     if not IS_KERAS_3:
         import tensorflow_model_optimization as tfmot
 
@@ -139,4 +161,5 @@ def run(seed: int, *, images: int, steps: int, epochs: int, tuning_epochs: int, 
         "tuning_epochs": tuning_epochs,
         "cpu_minutes": (time.process_time() - start) / 60,
         "classification": results,
+        "files": files,
     }

@@ -168,6 +168,11 @@ def raw_of_keras(model: Any) -> Raw:
     return lambda images: {name: value.numpy() for name, value in network(tf.constant(images)).items()}
 
 
+def tensorrt_errors(path: Path) -> dict[str, list[str]]:
+    """What TensorRT's rules have against an ONNX file: rule and node."""
+    return {"tensorrt_errors": [f"{one.rule}: {one.node}" for one in rb.export.tensorrt.check(path).of("error")]}
+
+
 def score(name: str, raw: Raw, model: Any, scenes: Scenes) -> dict[str, Any]:
     """COCO mAP and mAP50, in points of 100, of raw outputs decoded by the KerasCV model they belong to.
 
@@ -235,9 +240,12 @@ def run(study: Study, seed: int, plan: Plan, folder: Path) -> dict[str, Any]:
             few = validation.images[:8].astype("float32")
             report = rb.export_model(model, folder / file, parity_data=few, **options)
             raw = rb.runtime.load(report.path, num_threads=2).raw
+            checked = {} if options.get("target") != "tensorrt" else tensorrt_errors(report.path)
             return score(name, raw, model, validation) | {
                 "int8_mac_share": report.int8_mac_share,
                 "cosine": {entry.name: entry.cosine for entry in report.parity},
+                "report_failures": report.failures,
+                **checked,
                 "megabytes": report.size_bytes / 1e6,
             }
 

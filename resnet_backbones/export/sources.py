@@ -144,7 +144,12 @@ class Sources:
             if hook is not None and hook.kernels:
                 after = self._consumer(call)
                 return call, after.layer if after is not None and self._folds(after) else None
-            if not self._folds(call) and activation_name(call.layer) is None:
+            if not self._folds(call) and not _only_shifts(call.layer) and activation_name(call.layer) is None:
                 return None
             call = self._trace.producer(call.inputs[0]) if call.inputs else None
         return None
+
+
+def _only_shifts(layer: Any) -> bool:
+    """Whether a layer adds a number to all values, which an ONNX file adds to the bias before it."""
+    return isinstance(layer, keras.layers.Rescaling) and layer.scale == 1

@@ -33,16 +33,16 @@ MUST_BE_INT8 = (
 )
 
 
-def photograph_patches(size: int, count: int = 8) -> np.ndarray:
-    """(count, size, size, 3) patches of scikit-learn's photographs, -1 to 1."""
+def photograph_patches(size: int, count: int = 8, every: int = 2) -> np.ndarray:
+    """(count, size, size, 3) patches of scikit-learn's photographs, -1 to 1, made of every so many pixels."""
     from sklearn.datasets import load_sample_images
 
     random = np.random.default_rng(0)
     patches = []
     for number in range(count):
         photograph = load_sample_images().images[number % 2]
-        top, left = (random.integers(0, length - 2 * size) for length in photograph.shape[:2])
-        patches.append(photograph[top : top + 2 * size : 2, left : left + 2 * size : 2])
+        top, left = (random.integers(0, length - every * size) for length in photograph.shape[:2])
+        patches.append(photograph[top : top + every * size : every, left : left + every * size : every])
     return np.stack(patches).astype("float32") / 127.5 - 1.0
 
 

@@ -79,7 +79,8 @@ def test_a_lone_batch_norm_has_a_range_on_its_input_and_none_behind_it():
     x = layers.Add(name="add")([x, image])
     x = layers.ReLU(name="relu")(layers.BatchNormalization(name="bn")(x))
     found = points(keras.Model(image, conv_bn(x, "last")), scheme="gpu_int8")
-    assert found == {"add[0]:input:1 = conv[0]:input:0", "bn[0]:input:0"}  # the last convolution stays in float
+    # The last convolution has a batch norm, so it ends a backbone and is no head's last layer, which would stay float.
+    assert found == {"add[0]:input:1 = conv[0]:input:0", "bn[0]:input:0", "last[0]:input:0"}
 
 
 def test_heads_are_float_by_default_and_int8_when_asked():

@@ -57,6 +57,7 @@ def remove_needless_moves(graph: Graph) -> None:
         if node.output not in graph.output_names:
             graph.remove(node)
     _transpose_behind_splits(graph)
+    _transpose_behind_pairs(graph)
     for node in graph.of_kind("Transpose"):
         _join_transposes(graph, node)
     for node in graph.of_kind("Resize"):
@@ -78,12 +79,33 @@ def _transpose_behind_splits(graph: Graph) -> None:
         node.attributes["axis"] = order[node.attributes.get("axis", 0)]
         node.inputs[0] = before.inputs[0]
         for name in node.outputs:
-            readers = graph.consumers(name)
-            moved = graph.add("Transpose", [name], f"{name}_moved", perm=order)
-            for reader in readers:
-                reader.inputs = [moved if n == name else n for n in reader.inputs]
+            moved = _transpose_behind(graph, name, order)
             if name in graph.output_names:
                 graph.return_instead(name, moved)
+
+
+def _transpose_behind_pairs(graph: Graph) -> None:
+    """Rounds channels first: a transposition before a Q/DQ pair that is transposed back behind it goes there too."""
+    for node in graph.of_kind("DequantizeLinear"):
+        rounding = graph.producer(node.inputs[0])
+        before = None if rounding is None else graph.producer(rounding.inputs[0])
+        if before is None or before.kind != "Transpose" or graph.only_consumer(rounding.output) is None:  # type: ignore[union-attr]
+            continue
+        readers = graph.consumers(node.output)
+        back = readers and all(reader.kind == "Transpose" for reader in readers)
+        scale = graph.constants.get(node.inputs[1])
+        if back and node.output not in graph.output_names and scale is not None and scale.size == 1:
+            rounding.inputs[0] = before.inputs[0]  # type: ignore[union-attr]
+            _transpose_behind(graph, node.output, list(before.attributes["perm"]))
+
+
+def _transpose_behind(graph: Graph, name: str, order: list[int]) -> str:
+    """Transposes a tensor for all that read it; returns the name of what they read now."""
+    readers = graph.consumers(name)
+    moved = graph.add("Transpose", [name], f"{name}_moved", perm=order)
+    for reader in readers:
+        reader.inputs = [moved if one == name else one for one in reader.inputs]
+    return moved
 
 
 def _join_transposes(graph: Graph, node: Node) -> None:

@@ -11,10 +11,12 @@ from collections.abc import Sequence
 
 import tensorflow as tf
 
+from resnet_backbones.keras_api import keras
 from resnet_backbones.quantization.placement.placer import Placer
 from resnet_backbones.quantization.placement.selection import Selection
 from resnet_backbones.quantization.placement.sites import Placement, QuantizerSite
 from resnet_backbones.quantization.placement.trace import LeafCall, Trace
+from resnet_backbones.quantization.rules import FUSED, activation_name
 
 
 def mark_litert_only(trace: Trace, selection: Selection, placement: Placement) -> None:
@@ -40,7 +42,20 @@ class _Marker(Placer):
         order, port = site.points[0]
         if port == "preactivation" or site.fixed_range is not None:
             return True
-        return port == "output" and self._fuses_onwards(self.trace.points[order])
+        call = self.trace.points[order]
+        return port == "output" and (self._fuses_onwards(call) or self._in_hard_sigmoid(call))
+
+    def _in_hard_sigmoid(self, call: LeafCall) -> bool:
+        """Whether the call's result is only shifted and then clipped: both run in the kernel before."""
+        reader = self._only_reader(call)
+        if reader is not None and isinstance(reader.layer, keras.layers.Rescaling):
+            call, reader = reader, self._only_reader(reader)
+        shifted = isinstance(call.layer, keras.layers.Rescaling)
+        return shifted and reader is not None and activation_name(reader.layer) in FUSED
+
+    def _only_reader(self, call: LeafCall) -> LeafCall | None:
+        output = call.outputs[0]
+        return self.trace.only_consumer(output) if self.trace.read_once(output) else None
 
     def _fuses_onwards(self, call: LeafCall) -> bool:
         """Whether the call ends a convolution whose only reader is an activation, or an addition it is fused with."""

@@ -121,7 +121,10 @@ class TensorRTPlacer(Placer):
             tensor = moved
 
     def _last_weighted(self) -> set[int]:
-        """Orders of the weighted calls whose results nothing but the model's outputs reads."""
+        """Orders of the weighted calls whose results nothing but the model's outputs reads: the last layers of heads.
+
+        What has a batch norm behind it predicts nothing: it ends a backbone.
+        """
         last: set[int] = set()
         pending, seen = list(self.trace.outputs), set()
         while pending:
@@ -134,7 +137,7 @@ class TensorRTPlacer(Placer):
                 pending.extend(self.trace.canonical(source) for source in tensor.op.inputs)
             elif self.role(made_by) == "weighted":
                 last.add(made_by.order)
-            elif self.role(made_by) not in ("add", None):
+            elif self.role(made_by) not in ("add", "batch_norm", None):
                 pending.extend(made_by.inputs)
         return {order for order in last if not self._feeds_weighted(self.trace.calls[order])}
 

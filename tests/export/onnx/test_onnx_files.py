@@ -10,7 +10,9 @@ import onnxruntime
 import pytest
 
 import resnet_backbones as rb
+from resnet_backbones.keras_api import keras
 from resnet_backbones.quantization.hooks import hooks_of
+from tests.small_nets import randomise
 
 FILES = ("float_detector", "for_tensorrt", "for_runtime", "edge_file")
 
@@ -116,6 +118,23 @@ def test_tensorrt_file_keeps_every_documented_rule(for_tensorrt):
     found = rb.export.tensorrt.check(for_tensorrt.path)
     assert found.ok, str(found)
     assert not [finding for finding in found.findings if finding.severity != "info"], str(found)
+
+
+@pytest.mark.parametrize("scheme", ["gpu_int8", "portable_int8"])
+@pytest.mark.parametrize("case", ["yolo_v8", "hard_sigmoid"])
+def test_splits_and_hard_sigmoids_keep_every_rule_too(case, scheme, pictures, tmp_path):
+    keras.utils.set_random_seed(0)
+    if case == "yolo_v8":
+        backbone = rb.create_backbone("resnet10t", input_shape=(64, 64, 3), preprocessing="minus_one_to_one")
+        model = rb.adapters.keras_cv.yolo_v8_detector(backbone, num_classes=3, bounding_box_format="xywh", fpn_depth=1)
+    else:
+        model = rb.create_backbone("mobilenetv3_small_050", input_shape=(64, 64, 3), preprocessing="minus_one_to_one")
+    rb.quantize_post_training(randomise(model), scheme, calibration_data=pictures)
+    report = rb.export_model(model, tmp_path / "model.onnx", parity_data=pictures[:2])
+    found = rb.export.tensorrt.check(report.path)
+    assert not found.of("error"), str(found)
+    assert report.kernels.compared == report.kernels.equal > 0
+    assert not report.kernels.missing
 
 
 def test_onnx_runtime_computes_in_integers(for_runtime, edge_file, tmp_path):
