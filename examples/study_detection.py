@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +45,7 @@ class Study:
     seeds: tuple[int, ...]
     detector_steps: int
     tuning_rate: float = 1e-4
+    plan: dict[str, int] = field(default_factory=dict)  # what differs from the other detectors' plan
 
     def build(self, backbone: Any) -> Any:
         """The detector on a backbone."""

@@ -1,0 +1,38 @@
+"""Which layers of a whole detector to leave in float: heads that all levels share, several outputs."""
+
+from __future__ import annotations
+
+import numpy as np
+
+import resnet_backbones as rb
+from resnet_backbones.keras_api import keras
+from resnet_backbones.quantization import analyse, quantize_post_training, suggest_exclusions
+from tests.small_nets import randomise
+
+
+def spoilt_detector():
+    """A RetinaNet in whose class head one channel is far larger than all others."""
+    keras.backend.clear_session()  # names that Keras numbers start anew, as in another process
+    keras.utils.set_random_seed(0)
+    backbone = rb.create_backbone("resnet10t", input_shape=(64, 64, 3))
+    model = rb.adapters.keras_cv.retinanet(backbone, num_classes=3, bounding_box_format="xywh", head_depth=1)
+    randomise(model)
+    first = next(layer for layer in model.classification_head._flatten_layers() if hasattr(layer, "kernel"))
+    kernel = first.get_weights()[0]
+    kernel[..., 0] *= 3000
+    first.set_weights([kernel, *first.get_weights()[1:]])
+    return model, first.name
+
+
+def test_the_spoilt_head_of_a_detector_is_found_and_left_in_float():
+    images = np.random.default_rng(0).uniform(-1, 1, (2, 64, 64, 3)).astype("float32")
+    model, name = spoilt_detector()
+    quantize_post_training(model, calibration_data=images)
+    before = analyse(model, images).output_sqnr
+    found = suggest_exclusions(model, images, target=before + 3)
+    assert found.reached
+    assert name in found.exclude
+    assert len(found.exclude) < 8  # not simply everything
+    fresh, _ = spoilt_detector()
+    quantize_post_training(fresh, calibration_data=images, exclude=found.exclude)
+    assert analyse(fresh, images).output_sqnr >= before + 2
