@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from resnet_backbones.export.choices import choose
+from resnet_backbones.export.detections import PLACE
 from resnet_backbones.export.formats import Format, find_format
 from resnet_backbones.export.report import ExportReport
 from resnet_backbones.export.request import Emitted, ExportRequest
@@ -116,6 +117,8 @@ def export_model(
 def _report(model: Any, row: Format, request: ExportRequest, emitted: Emitted, path: Path) -> ExportReport:
     """What is known without running anything."""
     unsupported = dict((quantization_of(model) or {}).get("unsupported", {}))
+    if request.postprocessing:
+        unsupported[PLACE] = "it decodes and suppresses boxes, in float"
     task = task_of(model)
     report = ExportReport(path, request.precision, size_of(path), emitted.census, unsupported)
     report.format = row.name

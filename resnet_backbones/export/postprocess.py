@@ -13,13 +13,12 @@ from typing import Any
 import numpy as np
 from tensorflow.lite.python import schema_py_generated as schema
 
+from resnet_backbones.export.detections import OUTPUTS, detection_facts
 from resnet_backbones.export.flatbuffer import Appender, read_model, write_model
 from resnet_backbones.export.graph import ExportGraph
 from resnet_backbones.runtime.anchors import generate_anchors
 
 OPERATOR = "TFLite_Detection_PostProcess"
-#: What the operator gives, in its order.
-OUTPUTS = ("boxes", "classes", "scores", "count")
 _NEEDED = ("anchors", "box_variance", "nms", "num_classes")
 _SUPPRESSIONS = ("NonMaxSuppression", "MultiClassNonMaxSuppression")
 
@@ -77,17 +76,7 @@ def with_post_processing(
     add.custom(OPERATOR, [boxes, scores, anchors], outputs, _options(task))
     add.graph.outputs = outputs
     model.signatureDefs[0].outputs = [add.tensor_map(name, index) for name, index in zip(OUTPUTS, outputs, strict=True)]
-    facts = {
-        "task": {
-            "name": "detections",
-            "num_classes": int(task["num_classes"]),
-            "boxes": "rel_yxyx",
-            "bounding_box_format": task["bounding_box_format"],
-            "nms": task["nms"],
-        },
-        "outputs": [{"name": name, "parts": [name], "axis": 0} for name in OUTPUTS],
-    }
-    return write_model(model), facts
+    return write_model(model), detection_facts(task)
 
 
 def _joined(add: Appender, parts: list[int]) -> int:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 import numpy as np
 
 from resnet_backbones.export.census import Census, Operator
@@ -17,7 +19,7 @@ _ELEMENTWISE = (
 )  # fmt: skip
 
 
-def take_census(graph: Graph) -> Census:
+def take_census(graph: Graph, in_float: Collection[str] = ()) -> Census:
     """Counts what is in a graph.
 
     Q/DQ are no operators: they say that their neighbours compute in integers. An operator does so if all the data it
@@ -26,6 +28,7 @@ def take_census(graph: Graph) -> Census:
 
     Args:
         graph: as written to the file.
+        in_float: outputs of the operators that compute in float, whatever they read.
     """
     shapes = graph.shapes()
     rounded: set[str] = set()  # tensors of integers times a scale
@@ -40,9 +43,7 @@ def take_census(graph: Graph) -> Census:
         if _is_about_shapes(node, whole):
             whole.update(node.outputs)
             dtype = "int32"
-        elif data <= (rounded | summed if node.kind in (*_ELEMENTWISE, *MOVES) else rounded) and _kernel_is_rounded(
-            graph, node
-        ):
+        elif node.output not in in_float and _computes_in_integers(graph, node, data, rounded, summed):
             dtype = "int8"
             (rounded if node.kind in _MOVED and data <= rounded else summed).update(node.outputs)
         else:
@@ -55,6 +56,11 @@ def take_census(graph: Graph) -> Census:
 def _is_about_shapes(node: Node, whole: set[str]) -> bool:
     """Whether a node computes with sizes rather than with data."""
     return node.kind == "Shape" or (bool(node.inputs) and all(not name or name in whole for name in node.inputs))
+
+
+def _computes_in_integers(graph: Graph, node: Node, data: set[str], rounded: set[str], summed: set[str]) -> bool:
+    known = rounded | summed if node.kind in (*_ELEMENTWISE, *MOVES) else rounded
+    return data <= known and _kernel_is_rounded(graph, node)
 
 
 def _kernel_is_rounded(graph: Graph, node: Node) -> bool:

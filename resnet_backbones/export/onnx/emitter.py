@@ -25,6 +25,7 @@ from resnet_backbones.export.onnx.layout import tidy
 from resnet_backbones.export.onnx.nodes import Graph
 from resnet_backbones.export.onnx.pads import merge_pads
 from resnet_backbones.export.onnx.pairs import round_behind_moves
+from resnet_backbones.export.onnx.postprocess import check_post_processing, with_post_processing
 from resnet_backbones.export.onnx.steps import output_steps
 from resnet_backbones.export.onnx.targets import check_target
 from resnet_backbones.export.onnx.unsigned import (
@@ -37,6 +38,7 @@ from resnet_backbones.export.request import Emitted, ExportRequest
 from resnet_backbones.quantization import context
 from resnet_backbones.quantization.hooks import hooks_of
 from resnet_backbones.runtime.metadata import append_metadata
+from resnet_backbones.tasks import task_facts
 
 
 def check(model: Any, request: ExportRequest) -> None:
@@ -47,10 +49,13 @@ def check(model: Any, request: ExportRequest) -> None:
         request: what is asked for.
 
     Raises:
-        ValueError: bits that Q/DQ do not have, or ranges where TensorRT fuses layers.
+        ValueError: bits that Q/DQ do not have, ranges where TensorRT fuses layers, or post-processing of what is no
+            detector.
     """
     if request.quantized:
         check_target(model, request.target or "")
+    if request.postprocessing:
+        check_post_processing(model.name, task_facts(model), request.target or "")
 
 
 def write(emitted: Emitted, metadata: dict[str, Any], path: Path) -> None:
@@ -127,7 +132,7 @@ def emit(model: Any, request: ExportRequest) -> Emitted:
     emitted = Emitted(written.SerializeToString(), take_census(Graph(written)), metadata, sources=traced.sources)
     if request.quantized:
         emitted.steps, emitted.kernels = output_steps(graph), written_kernels
-    return emitted
+    return with_post_processing(emitted, task_facts(model)) if request.postprocessing else emitted
 
 
 def _improve(graph: Graph, kernels: dict[str, Kernel], *, for_runtime: bool) -> list[FileKernel]:

@@ -143,13 +143,14 @@ class Graph:
             new: the tensor to return; it, or a copy of it, takes the name ``old``.
         """
         if self.producer(old) is not None:
-            self._rename(old, self.new_name(f"{old}_before"))
+            self.rename(old, self.new_name(f"{old}_before"))
         if self.producer(new) is None or new in self.output_names:
             self.nodes.append(Node("Identity", [new], [old], name=old))
         else:
-            self._rename(new, old)
+            self.rename(new, old)
 
-    def _rename(self, old: str, new: str) -> None:
+    def rename(self, old: str, new: str) -> None:
+        """Calls a tensor that a node makes by another name, which must not be taken; outputs keep theirs."""
         for node in self.nodes:
             node.inputs = [new if name == old else name for name in node.inputs]
             node.outputs = [new if name == old else name for name in node.outputs]
