@@ -80,15 +80,16 @@ def half_width(values: list[float]) -> float:
 def detection_tables(runs: list[dict[str, Any]]) -> str:
     """Every run a row, then the differences a detector a row."""
     lines = [
-        f"mAP50 in points of 100 on {runs[0]['validation_images']} images; every column decoded by KerasCV.",
+        "mAP50 in points of 100; every column decoded by KerasCV.",
         "",
-        "| detector | seed | " + " | ".join(COLUMNS.values()) + " | int8 share of MACs |",
-        "| --- | ---: |" + " ---: |" * (len(COLUMNS) + 1),
+        "| detector | seed | images | " + " | ".join(COLUMNS.values()) + " | int8 share of MACs |",
+        "| --- | ---: | ---: |" + " ---: |" * (len(COLUMNS) + 1),
     ]
     for run in runs:
         cells = " | ".join(f"{run['results'][key]['map50']:.2f}" for key in COLUMNS)
         lines.append(
-            f"| {run['study']} | {run['seed']} | {cells} | {100 * run['results']['exported']['int8_mac_share']:.2f} % |"
+            f"| {run['study']} | {run['seed']} | {run['validation_images']} | {cells} | "
+            f"{100 * run['results']['exported']['int8_mac_share']:.2f} % |"
         )
     lines += [
         "",
