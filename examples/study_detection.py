@@ -45,7 +45,7 @@ class Study:
     seeds: tuple[int, ...]
     detector_steps: int
     tuning_rate: float = 1e-4
-    plan: dict[str, int] = field(default_factory=dict)  # what differs from the other detectors' plan
+    plan: dict[str, Any] = field(default_factory=dict)  # what differs from the other detectors' plan
 
     def build(self, backbone: Any) -> Any:
         """The detector on a backbone."""
