@@ -14,6 +14,8 @@ from resnet_backbones.quantization.export_forms import mended_attributes
 from resnet_backbones.quantization.hooks import LayerHook, hook_of, hooks_of
 from resnet_backbones.quantization.quantizers import read
 
+_HALF_A_STEP = 0.5 + 1e-4  # and what float32 makes of the batch norm's factor
+
 
 @dataclass(frozen=True)
 class FileKernel:
@@ -25,6 +27,9 @@ class FileKernel:
         scales: one, or one a channel of the result.
         depthwise: whether the operator is a depthwise convolution.
         bits: of the integers.
+        mended: whether a batch norm folded into it was changed to what LiteRT's converter can quantize.
+        coarser: one a channel of the result, whether it has larger steps than the model's, since its bias would not fit
+            32 bits in those: a batch norm has all but switched it off. ``None``: none has.
     """
 
     output: str
@@ -32,6 +37,8 @@ class FileKernel:
     scales: np.ndarray
     depthwise: bool = False
     bits: int = 8
+    mended: bool = False
+    coarser: np.ndarray | None = None
 
 
 @dataclass(frozen=True)
@@ -72,19 +79,20 @@ def compare_kernels(model: Any, kernels: Iterable[FileKernel], sources: Sources)
             continue
         call, norm = found
         hook = hook_of(call.layer)
-        name = _attribute(hook, kernel.depthwise)  # type: ignore[arg-type]  # weighted() gives layers with a hook
-        variable, quantizer = hook.kernels[name]  # type: ignore[union-attr]
+        if hook is None or not hook.kernels:
+            continue
+        name = _attribute(hook, kernel.depthwise)
+        variable, quantizer = hook.kernels[name]
         seen.add((id(call.layer), name))
         if quantizer.bits != kernel.bits:
             continue
-        within = kernel.depthwise and len(hook.kernels) > 1  # type: ignore[union-attr]  # a separable convolution's first
-        integers, scales, known = _expected(variable, quantizer, None if within else norm)
+        within = kernel.depthwise and len(hook.kernels) > 1  # a separable convolution's first
+        expected = _expected(variable, quantizer, None if within else norm, mended=kernel.mended)
         compared += 1
-        if integers.shape != kernel.values.shape or not np.array_equal(integers, kernel.values):
+        equal, scale_error = _compare(kernel, *expected)
+        error = max(error, scale_error)
+        if not equal:
             different.append(sources.label(call))
-        found_scales = kernel.scales.reshape(scales.shape) if kernel.scales.size > 1 else kernel.scales.reshape(-1)
-        errors = np.abs(found_scales - scales) / np.where(known, scales, 1.0)
-        error = max(error, float(np.max(errors, where=known, initial=0.0)))
     missing = [
         f"{hook.layer.name}.{name.strip('_')}"
         for hook in hooks_of(model)
@@ -100,7 +108,7 @@ def _attribute(hook: LayerHook, depthwise: bool) -> str:
     return next((name for name in names if ("depthwise" in name) == depthwise), names[0])
 
 
-def _expected(variable: Any, quantizer: Any, norm: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _expected(variable: Any, quantizer: Any, norm: Any, *, mended: bool) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Integers and scales with a batch norm folded, and which channels have a scale: those not all zero."""
     kernel = read(float32_variable(variable)).astype(np.float64)
     bound = np.max(np.abs(kernel), axis=quantizer.axes, keepdims=True)
@@ -108,8 +116,33 @@ def _expected(variable: Any, quantizer: Any, norm: Any) -> tuple[np.ndarray, np.
     values = np.asarray(quantizer(float32_variable(variable)), np.float64)
     integers = np.round(np.divide(values, scales, where=bound > 0, out=np.zeros_like(values)))
     if norm is not None and quantizer.axes is not None:  # into a kernel of one range, a batch norm does not fold
-        factor = 1.0 / np.sqrt(read(float32_variable(norm.moving_variance)).astype(np.float64) + norm.epsilon)
-        factor = factor * np.asarray(mended_attributes(norm).get("gamma", 1.0), np.float64)
-        factor = factor.reshape(bound.shape)
+        factor = _factor(norm, mended=mended).reshape(bound.shape)
         integers, scales = integers * np.sign(factor), scales * np.abs(factor)
-    return integers.astype(np.int32), scales, bound > 0
+    alive = scales > np.finfo(np.float32).tiny  # a batch norm switches others off: zeros, whatever their scale
+    return np.where(alive, integers, 0).astype(np.int32), scales, alive
+
+
+def _factor(norm: Any, *, mended: bool) -> np.ndarray:
+    """What a batch norm multiplies each channel by."""
+    factor = 1.0 / np.sqrt(read(float32_variable(norm.moving_variance)).astype(np.float64) + norm.epsilon)
+    if norm.gamma is None:
+        return factor
+    gamma = mended_attributes(norm)["gamma"] if mended else read(float32_variable(norm.gamma))
+    return factor * np.asarray(gamma, np.float64)
+
+
+def _compare(kernel: FileKernel, integers: np.ndarray, scales: np.ndarray, known: np.ndarray) -> tuple[bool, float]:
+    """Whether a file's integers are the expected ones, and the largest relative difference of a known scale.
+
+    Those of channels with larger steps are compared by the values they stand for, to half a step.
+    """
+    if integers.shape != kernel.values.shape:
+        return False, 0.0
+    found = kernel.scales.reshape(scales.shape) if kernel.scales.size > 1 else kernel.scales.reshape(-1)
+    coarser = np.zeros(scales.shape, bool) if kernel.coarser is None else kernel.coarser.reshape(scales.shape)
+    coarser = coarser & (found >= scales)
+    rounded = np.abs(kernel.values - integers * (scales / found)) < _HALF_A_STEP
+    known = known & ~coarser
+    errors = np.abs(found - scales) / np.where(known, scales, 1.0)
+    equal = np.all(np.where(coarser, rounded, integers == kernel.values))
+    return bool(equal), float(np.max(errors, where=known, initial=0.0))

@@ -47,7 +47,8 @@ def file_kernels(data: bytes) -> Iterator[FileKernel]:
         else:
             values = values.transpose(order)
         bits = 4 if tensor.type == schema.TensorType.INT4 else 8
-        yield FileKernel(output.name.decode(), values, np.asarray(tensor.quantization.scale), order is None, bits)
+        scales = np.asarray(tensor.quantization.scale)
+        yield FileKernel(output.name.decode(), values, scales, order is None, bits, mended=True)
 
 
 def _integers(tensor: Any, content: bytes) -> np.ndarray:

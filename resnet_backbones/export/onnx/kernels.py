@@ -26,6 +26,7 @@ class Kernel:
         axis: of the output channels.
         bits: of the integers.
         layer_shape: of the layer's own kernel; empty where no layer has one.
+        coarser: one an output channel, whether it was given larger steps; ``None``: none was.
     """
 
     integers: np.ndarray
@@ -33,6 +34,7 @@ class Kernel:
     axis: int
     bits: int = 8
     layer_shape: tuple[int, ...] = ()
+    coarser: np.ndarray | None = None
 
     def multiplied(self, factors: np.ndarray) -> Kernel:
         """The kernel with each output channel multiplied: its scale, and the sign of its integers."""
@@ -151,7 +153,7 @@ def _as_keras_has_it(node: Node, kernel: Kernel) -> FileKernel:
         values = values.T
     if depthwise:
         values = values.reshape(*values.shape[:2], groups, -1)
-    return FileKernel(node.name, values, kernel.scale, depthwise, kernel.bits)
+    return FileKernel(node.name, values, kernel.scale, depthwise, kernel.bits, coarser=kernel.coarser)
 
 
 def with_positive_scales(kernel: Kernel) -> Kernel:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import onnx
 
 from resnet_backbones.export.onnx.nodes import Graph, Node
 from resnet_backbones.export.onnx.pairs import keep_pairs_together, merge_equal_pairs
+
+_JOINED = re.compile(r"_Gemm__\d+$")
 
 
 def tidy(model: onnx.ModelProto) -> Graph:
@@ -34,6 +38,11 @@ def _shorten_names(graph: Graph) -> None:
     for node in graph.nodes:
         node.inputs = [short.get(name, name) for name in node.inputs]
         node.outputs = [short.get(name, name) for name in node.outputs]
+    for node in graph.of_kind("Gemm"):  # tf2onnx joins product and bias under a name of its own
+        product = _JOINED.sub("", node.output)
+        if product != node.output:
+            graph.rename(node.output, graph.new_name(product))
+            node.name = node.output
 
 
 def _write_targets(graph: Graph) -> None:

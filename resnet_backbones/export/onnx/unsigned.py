@@ -38,6 +38,9 @@ def rectify_by_range(graph: Graph) -> None:
             if not within or graph.only_consumer(source.output) is None:
                 continue
             source.kind, source.inputs = "Relu", source.inputs[:1]
+            # What it makes is no longer what the layer returns, so it does not keep the name.
+            node.inputs[0] = graph.new_name(f"{source.output}_from_zero")
+            source.outputs = [node.inputs[0]]
         if zero == 0:
             continue
         node.inputs[2] = graph.constant(np.uint8(0), f"{node.name}_from_zero")
@@ -73,8 +76,10 @@ def convolve_lone_batch_norms(graph: Graph, kernels: dict[str, Kernel]) -> None:
             kernel = graph.new_name(f"{reader.name}_kernel")
             kernels[kernel] = Kernel(shaped, np.abs(scale) / 127, 0)
             bias = graph.constant(offset.astype(np.float32), f"{reader.name}_bias")
-            name = graph.add("Conv", [start.output, kernel, bias], f"{last.output}_convolved", group=channels)
-            graph.redirect(last.output, name)
+            graph.remove(last)
+            graph.nodes.append(
+                Node("Conv", [start.output, kernel, bias], [last.output], {"group": channels}, last.name)
+            )
     graph.remove_unused()
 
 
@@ -150,4 +155,4 @@ def _with_room(kernel: Kernel, bias: np.ndarray) -> Kernel:
     scale = np.maximum(kernel.scale, least)
     shape = [-1 if axis == kernel.axis else 1 for axis in range(kernel.integers.ndim)]
     integers = np.round(kernel.integers * (kernel.scale / scale).reshape(shape)).astype(np.int8)
-    return replace(kernel, integers=integers, scale=scale)
+    return replace(kernel, integers=integers, scale=scale, coarser=kernel.scale < least)
