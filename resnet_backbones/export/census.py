@@ -43,9 +43,11 @@ class Census:
 
     Attributes:
         operators: every operator, in order.
+        rounded: what only says that a tensor is rounded, a Q or a DQ, and is no operator: its result -> what it reads.
     """
 
     operators: list[Operator] = field(default_factory=list)
+    rounded: dict[str, str] = field(default_factory=dict)
 
     def counts(self) -> dict[tuple[str, str], int]:
         """(kind, type) -> how many."""

@@ -91,7 +91,7 @@ _ROWS = (
         ".onnx",
         ("float32", "float16", "int8"),
         "resnet_backbones.export.onnx",
-        frozenset({"batch", "layout", "target", "postprocessing", "latency"}),
+        frozenset({"batch", "layout", "target", "postprocessing", "layers", "latency"}),
         layout="NCHW",
         target="tensorrt",
     ),

@@ -43,6 +43,7 @@ class ExportGraph:
         network_size: (height, width) the network itself takes: the input's, unless the function resizes.
         sources: which layer each operation of the function comes from.
         kernel_names: names of the further inputs, those that stand for quantized kernels, in order.
+        returned: name of a part -> the operation whose result it is.
     """
 
     function: Any
@@ -55,6 +56,7 @@ class ExportGraph:
     network_size: tuple[int, int] = (0, 0)
     sources: Sources | None = None
     kernel_names: list[str] = field(default_factory=list)
+    returned: dict[str, str] = field(default_factory=dict)
 
     @property
     def metadata(self) -> dict[str, Any]:
@@ -139,6 +141,8 @@ def build_graph(
         replaced_calls(joins + [call.layer for call in leading], replacement),
     ):
         graph.function = tf.function(forward, autograph=False).get_concrete_function(spec, *specs)
+    operations = [trace.canonical(tensor).op.name for tensor in graph.function.outputs]
+    graph.returned = dict(zip(graph.part_names, operations, strict=True))
     graph.scale, graph.offset = _scale_and_offset(leading)
     return graph
 

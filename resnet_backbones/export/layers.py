@@ -12,6 +12,7 @@ import tensorflow as tf
 from resnet_backbones.export.census import Census
 from resnet_backbones.export.sources import Sources
 from resnet_backbones.quantization.placement.trace import LeafCall, replaced_calls
+from resnet_backbones.quantization.rules import role_of
 
 #: dB of a tensor without any error.
 EXACT = 200.0
@@ -78,14 +79,14 @@ def compare_layers(
             _cosine(*sums[name]),
             _decibel(noise[name] - before[name]),
         )
-        for name in before
+        for name in noise
     ]
 
 
 def _label(name: str, call: LeafCall, sources: Sources, census: Census) -> str:
     """The layer whose kernel is multiplied by, where there is one: "activation_3" behind it says little."""
     multiplies = any(op.output == name and op.macs for op in census.operators)
-    found = sources.weighted(name) if multiplies else None
+    found = sources.weighted(name) if multiplies or role_of(call.layer) == "batch_norm" else None
     return sources.label(call if found is None else found[0])
 
 
@@ -134,18 +135,19 @@ def _cosine(signal: float, _: float, product: float, power: float) -> float:
 
 
 def _noise_before(noise: dict[str, float], census: Census) -> dict[str, float]:
-    """For each tensor, in the file's order, the most noise of the nearest tensors before it that were measured."""
-    makers = {name: op for op in census.operators for name in (op.output, *op.others)}
+    """For each tensor the most noise of the nearest tensors before it that were measured."""
+    reads = {name: op.inputs for op in census.operators for name in (op.output, *op.others)}
+    reads |= {name: (source,) for name, source in census.rounded.items()}
 
     def nearest(name: str) -> float:
-        worst, todo, seen = 0.0, list(makers[name].inputs), set()
+        worst, todo, seen = 0.0, list(reads[name]), set()
         while todo:
             source = todo.pop()
             if source in noise:
                 worst = max(worst, noise[source])
-            elif source in makers and source not in seen:
+            elif source in reads and source not in seen:
                 seen.add(source)
-                todo.extend(makers[source].inputs)
+                todo.extend(reads[source])
         return worst
 
-    return {name: nearest(name) for op in census.operators for name in (op.output, *op.others) if name in noise}
+    return {name: nearest(name) for name in noise}

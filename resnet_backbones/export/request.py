@@ -65,7 +65,10 @@ class Emitted:
         metadata: what the runtime must know of the file itself: ``input`` and ``outputs`` (runtime/metadata.py).
         steps: output name -> size of the int8 step of each value, broadcastable to the output; empty in float.
         kernels: the integer kernels it holds.
-        tensors: name and shape of what its operators compute, in order, named after the function's operations.
+        tensors: name and shape, in Keras' layout, of what its operators compute, in order, named after the function's
+            operations.
+        exact_names: whether each of those has the name of the one operation whose result it holds; else names of
+            several that were joined, some of them left out.
         sources: which layer each operation of the function comes from; ``None`` where that is not kept.
         bare: where the file post-processes, the same without that: what gives the Keras model's own outputs.
     """
@@ -75,6 +78,7 @@ class Emitted:
     metadata: dict[str, Any]
     steps: dict[str, np.ndarray] = field(default_factory=dict)
     kernels: list[FileKernel] = field(default_factory=list)
-    tensors: list[tuple[str, tuple[int, ...]]] = field(default_factory=list)
+    tensors: Sequence[tuple[str, tuple[int | None, ...]]] = ()
+    exact_names: bool = False
     sources: Sources | None = None
     bare: Emitted | None = None

@@ -5,7 +5,7 @@ Converters name a file's tensors after the operations of the function, several j
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import tensorflow as tf
@@ -14,7 +14,7 @@ from resnet_backbones.keras_api import keras
 from resnet_backbones.quantization.hooks import hook_of
 from resnet_backbones.quantization.placement.selection import layer_paths
 from resnet_backbones.quantization.placement.trace import LeafCall, Trace
-from resnet_backbones.quantization.rules import FUSED, activation_name
+from resnet_backbones.quantization.rules import FUSED, activation_name, role_of
 
 
 class Sources:
@@ -33,6 +33,8 @@ class Sources:
         self._of_operation: dict[str, LeafCall] = {}
         self._shapes: dict[int, tuple[int | None, ...]] = {}
         self._last: dict[int, str] = {}  # order of a call -> the operation that ends it
+        self._returned: dict[int, str] = {}  # the same, its range included
+        self._renamed: dict[str, str] = {}
         self._ranged: set[int] = set()  # orders of calls whose result has a range
 
     @property
@@ -58,6 +60,7 @@ class Sources:
                 if len(flat) == 1:
                     self._shapes[entry.order] = tuple(flat[0].shape)
                     last = self._trace.canonical(flat[0])
+                    self._returned[entry.order] = self._with_gradient_of_its_own(last).op.name
                     if last.op.type.startswith("FakeQuant"):
                         self._ranged.add(entry.order)
                         last = self._trace.canonical(last.op.inputs[0])
@@ -66,12 +69,27 @@ class Sources:
 
         return recorded
 
+    def _with_gradient_of_its_own(self, tensor: Any) -> Any:
+        """What TensorFlow hands on with another gradient, as it does the result of SiLU; else the tensor itself."""
+        while tensor.op.type == "IdentityN":
+            tensor = self._trace.canonical(tensor.op.inputs[tensor.value_index])
+        return tensor
+
+    def rename(self, names: Mapping[str, str]) -> None:
+        """Tells of tensors that a file calls otherwise than the operation whose result they hold.
+
+        Args:
+            names: the file's name -> the operation's.
+        """
+        self._renamed.update(names)
+
     def call_of(self, name: str) -> LeafCall | None:
         """The layer call that an operation belongs to; a number that a converter put behind its name is overlooked."""
         return self._of_operation.get(self._known(name))
 
     def _known(self, name: str) -> str:
         """The name of a recorded operation, without what a converter put behind it."""
+        name = self._renamed.get(name, name)
         while name not in self._of_operation and name[-1:].isdigit():
             name = name[:-1]
         return name
@@ -81,7 +99,7 @@ class Sources:
         path = self._paths.get(id(call.layer), call.layer.name)
         return f"{path}#{call.index}" if call.index else path
 
-    def taps(self, tensors: Iterable[tuple[str, tuple[int, ...]]]) -> dict[str, LeafCall]:
+    def taps(self, tensors: Iterable[tuple[str, tuple[int | None, ...]]]) -> dict[str, LeafCall]:
         """Which tensors of a file hold what a layer call returns.
 
         Args:
@@ -89,7 +107,7 @@ class Sources:
                 the file's operators compute, in order.
 
         Returns:
-            Name of the tensor -> the call; one tensor a call, the last that has its result's shape.
+            Name of the tensor -> the call, in the file's order; one tensor a call, the last of its result's shape.
         """
         found: dict[int, tuple[str, LeafCall]] = {}
         for name, shape in tensors:
@@ -97,8 +115,42 @@ class Sources:
             call = self.call_of(first)
             call = None if call is None or self._is_before_activation(first, call) else self._last_fused(call)
             if call is not None and self._shapes.get(call.order, ())[1:] == tuple(shape)[1:]:
+                found.pop(call.order, None)
                 found[call.order] = name, call
         return dict(found.values())
+
+    def exact_taps(self, tensors: Iterable[tuple[str, tuple[int | None, ...]]]) -> dict[str, LeafCall]:
+        """The same for a file in which each tensor has the name of the one operation whose result it holds.
+
+        What a layer rounds is measured rounded only, and what it activates activated.
+
+        Args:
+            tensors: names and shapes, in Keras' layout, of what the file's operators compute, in order.
+
+        Returns:
+            Name of the tensor -> the call, in the file's order; one tensor a call.
+        """
+        found: dict[int, tuple[str, LeafCall]] = {}
+        returned: set[int] = set()
+        for name, shape in tensors:
+            call = self.call_of(name)
+            if call is None or call.order in returned or self._shapes.get(call.order, ())[1:] != tuple(shape)[1:]:
+                continue
+            if self._known(name) == self._returned.get(call.order):
+                returned.add(call.order)
+            elif not self._may_end(name, call):
+                continue
+            found.pop(call.order, None)
+            found[call.order] = name, call
+        return dict(found.values())
+
+    def _may_end(self, name: str, call: LeafCall) -> bool:
+        """Whether the call returns an operation's result where a file does not hold the operation behind it.
+
+        A converter leaves out what changes nothing, as the sum with a bias of zeros.
+        """
+        sums_up = role_of(call.layer) in ("weighted", "batch_norm") and activation_name(call.layer) is None
+        return sums_up and call.order not in self._ranged and "FakeQuant" not in self._known(name)
 
     def _is_before_activation(self, name: str, call: LeafCall) -> bool:
         """Whether a tensor is what a weighted layer computes before its own activation, an operator of its own."""
@@ -134,14 +186,13 @@ class Sources:
             name: of the tensor the operator computes.
 
         Returns:
-            The call of the layer, and the batch norm folded into its kernel or ``None``; ``None`` if it is no layer's
-            kernel.
+            The call of the layer, quantized or not, and the batch norm folded into its kernel or ``None``; ``None`` if
+            it is no layer's kernel.
         """
         calls = [call for call in map(self.call_of, name.split(";")) if call is not None]
         call = calls[0] if calls else None
         while call is not None:
-            hook = hook_of(call.layer)
-            if hook is not None and hook.kernels:
+            if role_of(call.layer) == "weighted":
                 after = self._consumer(call)
                 return call, after.layer if after is not None and self._folds(after) else None
             if not self._folds(call) and not _only_shifts(call.layer) and activation_name(call.layer) is None:

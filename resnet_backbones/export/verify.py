@@ -72,7 +72,7 @@ class Verification:
         emitted, sources = self._emitted, self._emitted.sources
         if sources is None:
             return []
-        taps = sources.taps(emitted.tensors)
+        taps = sources.exact_taps(emitted.tensors) if emitted.exact_names else sources.taps(emitted.tensors)
         run = self._row.inspector.intermediates(self._path, taps)
         return compare_layers(taps, run, self._keras, batches, sources, emitted.census)
 

@@ -88,6 +88,12 @@ def rule_of(layer: Any) -> Rule | None:
     return _OPERATIONS.get(operation, _ACTIVATION) if operation else None
 
 
+def role_of(layer: Any) -> str | None:
+    """The role of the layer's rule; ``None`` when there is none."""
+    rule = rule_of(layer)
+    return rule.role if rule else None
+
+
 def activation_name(layer: Any) -> str | None:
     """The name of the activation a layer applies, ``None`` for none or for linear; ``"?"`` if it has no name."""
     if isinstance(layer, keras.layers.ReLU):

@@ -39,6 +39,7 @@ def take_census(graph: Graph, in_float: Collection[str] = ()) -> Census:
         data = {name for name in node.inputs if name and name not in graph.constants}
         if node.kind in _PAIRS:
             rounded.update(node.outputs)
+            census.rounded[node.output] = node.inputs[0]
             continue
         if _is_about_shapes(node, whole):
             whole.update(node.outputs)

@@ -28,6 +28,7 @@ from resnet_backbones.export.onnx.pairs import round_behind_moves
 from resnet_backbones.export.onnx.postprocess import check_post_processing, with_post_processing
 from resnet_backbones.export.onnx.steps import output_steps
 from resnet_backbones.export.onnx.targets import check_target
+from resnet_backbones.export.onnx.tensors import computed_tensors, names_of_moved
 from resnet_backbones.export.onnx.unsigned import (
     convolve_lone_batch_norms,
     make_room_for_biases,
@@ -129,7 +130,10 @@ def emit(model: Any, request: ExportRequest) -> Emitted:
     onnx.checker.check_model(written, full_check=True)
     metadata = traced.metadata
     metadata["input"] |= {"layout": request.layout}
-    emitted = Emitted(written.SerializeToString(), take_census(Graph(written)), metadata, sources=traced.sources)
+    whole = Graph(written)
+    traced.sources.rename({**names_of_moved(whole), **traced.returned})  # type: ignore[union-attr]  # it is traced
+    emitted = Emitted(written.SerializeToString(), take_census(whole), metadata, sources=traced.sources)
+    emitted.tensors, emitted.exact_names = computed_tensors(whole, request.layout), True
     if request.quantized:
         emitted.steps, emitted.kernels = output_steps(graph), written_kernels
     return with_post_processing(emitted, task_facts(model)) if request.postprocessing else emitted

@@ -24,10 +24,9 @@ def name_hard_sigmoids(graph: Graph) -> None:
         low, high = (float(bound) * factor for bound in bounds)  # type: ignore[arg-type]
         if source == node.inputs[0] or abs(low) > 1e-6 or abs(high - 1.0) > 1e-6:
             continue
-        named = graph.add(
-            "HardSigmoid", [source], f"{node.output}_hard", alpha=float(slope * factor), beta=float(offset * factor)
-        )
-        graph.redirect(last.output, named)  # type: ignore[union-attr]
+        line = {"alpha": float(slope * factor), "beta": float(offset * factor)}
+        graph.remove(last)  # type: ignore[arg-type]
+        graph.nodes.append(Node("HardSigmoid", [source], [last.output], line, last.output))  # type: ignore[union-attr]
     graph.remove_unused()
 
 

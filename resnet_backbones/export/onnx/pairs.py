@@ -57,10 +57,14 @@ def keep_pairs_together(graph: Graph) -> None:
             source = graph.producer(source.inputs[0])
         if source is None or source.kind != "QuantizeLinear" or not moved:
             continue
-        last = graph.add("DequantizeLinear", [source.output, *node.inputs[1:]], f"{source.inputs[0]}_dequantized")
+        rounded = graph.add("DequantizeLinear", [source.output, *node.inputs[1:]], f"{source.inputs[0]}_dequantized")
+        last = rounded
         for move in reversed(moved):
             last = graph.add(move.kind, [last, *move.inputs[1:]], move.name, **move.attributes)
         graph.redirect(node.output, last)
+        if node.output not in graph.output_names:
+            graph.remove(node)
+            graph.rename(rounded, node.output)
     graph.remove_unused()
 
 
