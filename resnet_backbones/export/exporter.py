@@ -13,6 +13,7 @@ import numpy as np
 from resnet_backbones.export.choices import choose
 from resnet_backbones.export.detections import PLACE
 from resnet_backbones.export.formats import Format, find_format
+from resnet_backbones.export.reasons import float_reasons
 from resnet_backbones.export.report import ExportReport
 from resnet_backbones.export.request import Emitted, ExportRequest
 from resnet_backbones.export.verify import Verification
@@ -122,6 +123,8 @@ def _report(model: Any, row: Format, request: ExportRequest, emitted: Emitted, p
     task = task_of(model)
     report = ExportReport(path, request.precision, size_of(path), emitted.census, unsupported)
     report.format = row.name
+    if request.quantized and emitted.sources is not None:
+        report.float_reasons = float_reasons(model, emitted.census, emitted.sources)
     if task is not None:
         report.int8_share_wanted = task.int8_share
     return report

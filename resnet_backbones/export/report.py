@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from resnet_backbones.export.census import Census
+from resnet_backbones.export.census import Census, Operator
 from resnet_backbones.export.kernels import KernelParity
 from resnet_backbones.export.latency import Latency
 from resnet_backbones.export.layers import LayerParity
@@ -36,6 +36,7 @@ class ExportReport:
         size_bytes: of the file, or of everything in the folder.
         census: operators and multiply-accumulates, read from the file; empty for formats that hold a Keras graph.
         left_in_float: layer -> why it has no int8 form.
+        float_reasons: output tensor -> why its operator is not in integers, where the model's layers tell.
         parity: one entry an output, on the parity data; empty when none was given.
         kernels: the file's integer kernels against the Keras model's; ``None`` for a float file.
         layers: one entry a layer call, on the parity data; empty when not asked for.
@@ -49,6 +50,7 @@ class ExportReport:
     size_bytes: int
     census: Census
     left_in_float: dict[str, str] = field(default_factory=dict)
+    float_reasons: dict[str, str] = field(default_factory=dict)
     parity: list[OutputParity] = field(default_factory=list)
     kernels: KernelParity | None = None
     layers: list[LayerParity] = field(default_factory=list)
@@ -73,7 +75,9 @@ class ExportReport:
             return {op.output: f"{op.kind}: the file was exported as {self.precision}" for op in self.census.not_int8()}
         return {op.output: f"{op.kind}: {self._reason(op)}" for op in self.census.not_int8()}
 
-    def _reason(self, operator: Any) -> str:
+    def _reason(self, operator: Operator) -> str:
+        if operator.output in self.float_reasons:
+            return self.float_reasons[operator.output]
         for layer, reason in self.left_in_float.items():
             if f"/{layer}" in f"/{operator.output}" or any(f"/{layer}" in f"/{name}" for name in operator.inputs):
                 return reason

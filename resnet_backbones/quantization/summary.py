@@ -160,7 +160,7 @@ def quantization_summary(model: Any) -> QuantizationSummary:
         kernels += [_kernel_row(path, name, *found) for name, found in hook.kernels.items()]
     switches = freezes_of(model)
     frozen = sum(float(read(switch.frozen)) > 0.5 for switch in switches)
-    floats = tuple(_float_rows(model, paths, quantization_of(model) or {}))
+    floats = tuple(FloatRow(paths.get(id(layer), layer.name), why) for layer, why in float_layers(model).items())
     scheme = hooks[0].scheme.name
     return QuantizationSummary(model.name, scheme, tuple(ranges), tuple(kernels), floats, len(switches), frozen)
 
@@ -195,14 +195,22 @@ def _kernel_row(path: str, attribute: str, variable: Any, quantizer: KernelQuant
     return KernelRow(path, attribute.lstrip("_"), shape, quantizer.bits, granularity, float(bounds.max()))
 
 
-def _float_rows(model: Any, paths: dict[int, str], quantization: dict[str, Any]) -> list[FloatRow]:
-    """Leaf layers that compute, carry no quantizer and lie in no quantized layer's chain, with the reason."""
+def float_layers(model: Any) -> dict[Any, str]:
+    """Leaf layers that compute, carry no quantizer and lie in no quantized layer's chain.
+
+    Args:
+        model: a quantized model, or a float one that holds a quantized backbone.
+
+    Returns:
+        Layer -> why it stays in float, in the model's order.
+    """
+    quantization = quantization_of(model) or {}
     task = task_of(model)
     patterns = [*quantization.get("exclude", ()), *(task.keep_float if task else ())]
     scheme = Scheme(**quantization["scheme"]) if quantization else hooks_of(model)[0].scheme
     selections = {pattern: Selection(model, scheme, keep_float=[pattern]) for pattern in dict.fromkeys(patterns)}
     hooked = {id(hook.layer): hook for hook in hooks_of(model)}
-    rows = []
+    reasons: dict[Any, str] = {}
     for layer in leaves_of(model)[0]:
         reason = quantization.get("unsupported", {}).get(layer.name)
         pattern = next((pattern for pattern, found in selections.items() if found.stays_float(layer)), None)
@@ -210,10 +218,19 @@ def _float_rows(model: Any, paths: dict[int, str], quantization: dict[str, Any])
         if pattern is not None:
             reason = f"excluded by {pattern!r}"
         elif reason is None and rule is not None and rule.role == "weighted" and not (hook and hook.kernels):
-            reason = "left in float by the scheme" if quantization else "outside of the quantized part"
+            reason = _left_by(scheme) if quantization else "outside of the quantized part"
         if reason is not None:
-            rows.append(FloatRow(paths.get(id(layer), layer.name), reason))
-    return rows
+            reasons[layer] = reason
+    return reasons
+
+
+def _left_by(scheme: Scheme) -> str:
+    if not scheme.float_outputs:
+        return "left in float by the scheme"
+    return (
+        f"{scheme.name!r} leaves the last layer of each head in float; "
+        f"get_scheme({scheme.name!r}).replace(float_outputs=False) quantizes it"
+    )
 
 
 def _range_texts(row: RangeRow) -> tuple[str, ...]:
