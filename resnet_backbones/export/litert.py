@@ -18,6 +18,7 @@ from resnet_backbones.export.expressible import check_expressible
 from resnet_backbones.export.flatbuffer import Appender, read_model, write_model
 from resnet_backbones.export.graph import ExportGraph, build_graph
 from resnet_backbones.export.int16 import with_integer_ends
+from resnet_backbones.export.left_in_float import float_forms, without_detours
 from resnet_backbones.export.litert_file import computed_tensors, file_kernels, intermediates, timer
 from resnet_backbones.export.litert_metadata import with_standard_metadata
 from resnet_backbones.export.postprocess import check_post_processing, with_post_processing
@@ -85,6 +86,7 @@ def emit(model: Any, request: ExportRequest) -> Emitted:
         mode=mode,
         batch=request.batch,
         preprocessing=request.preprocessing,
+        forms=float_forms(model) if request.quantized else lambda layer: None,
     )
     data = convert(graph, request.precision, uint8_input=request.quantized and request.preprocessing is not None)
     emitted = Emitted(data, take_census(data), graph.metadata, tensors=computed_tensors(data), sources=graph.sources)
@@ -124,6 +126,8 @@ def convert(graph: ExportGraph, precision: str, *, uint8_input: bool = False) ->
         # Asks for the input's range, which the function holds.
         warnings.filterwarnings("ignore", message="Statistics for quantized inputs")
         data = converter.convert()
+    if precision in QUANTIZED:
+        data = without_detours(data)
     return _with_signature(with_integer_ends(data) if wide else data, graph)
 
 

@@ -86,6 +86,14 @@ def activation_for_export(layer: Any, function: Callable[..., Any], bits: int) -
     return function
 
 
+def source_of(values: Any) -> Any:
+    """The operation that computes the values of a tensor, which others only move."""
+    source = values.op
+    while source.type in _MOVES:
+        source = source.inputs[0].op
+    return source
+
+
 def kept_apart(values: Any, bits: int) -> Any:
     """A tensor that has a range, made ready for a second one of other bits.
 
@@ -99,9 +107,7 @@ def kept_apart(values: Any, bits: int) -> Any:
     Returns:
         The tensor itself, or its copy if it has a range of other bits.
     """
-    source = values.op
-    while source.type in _MOVES:
-        source = source.inputs[0].op
+    source = source_of(values)
     if not source.type.startswith("FakeQuant") or source.get_attr("num_bits") == bits:
         return values
     if values.shape.rank == 4:

@@ -1,0 +1,81 @@
+"""Layers that stay in float in an int8 LiteRT file.
+
+Between two ranges the converter makes integers of whatever it can, layers without quantizers too: it gives their
+kernels scales of its own. So while it runs, such a layer reads its inputs through an operator that has no integer form
+and changes nothing; in the finished file that operator is taken out again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import tensorflow as tf
+from tensorflow.lite.python import schema_py_generated as schema
+
+from resnet_backbones.export.flatbuffer import kind_of, read_model, write_model
+from resnet_backbones.quantization.export_forms import source_of
+from resnet_backbones.quantization.hooks import own_call
+from resnet_backbones.quantization.rules import rule_of
+from resnet_backbones.quantization.summary import float_layers
+
+# Each value times one: divided by (bias + alpha * the sum of squares) ** beta.
+_CHANGES_NOTHING = {"depth_radius": 0, "bias": 1.0, "alpha": 0.0, "beta": 1.0}
+
+
+def float_forms(model: Any) -> Callable[[Any], Callable[..., Any] | None]:
+    """For ``build_graph``: what to call in place of a layer that stays in float; ``None`` for all others.
+
+    Args:
+        model: a quantized model.
+    """
+    kept = float_layers(model)
+
+    def form(layer: Any) -> Callable[..., Any] | None:
+        rule = rule_of(layer)
+        if layer not in kept or (
+            rule is not None and rule.role == "same_range"
+        ):  # moving values is the same in integers
+            return None
+        own = own_call(layer)
+
+        @tf.autograph.experimental.do_not_convert
+        def in_float(*args, **kwargs):
+            args, kwargs = tf.nest.map_structure(_without_integers, (args, kwargs))
+            return own(*args, **kwargs)
+
+        return in_float
+
+    return form
+
+
+def _without_integers(value: Any) -> Any:
+    """A tensor that has a range, as one that the converter makes no integers of; anything else as it is."""
+    if not tf.is_tensor(value) or not value.dtype.is_floating or not source_of(value).type.startswith("FakeQuant"):
+        return value
+    if value.shape.rank == 4:
+        return tf.nn.local_response_normalization(value, **_CHANGES_NOTHING)
+    pixels = tf.reshape(value, [-1, 1, 1, value.shape[-1]])
+    return tf.reshape(tf.nn.local_response_normalization(pixels, **_CHANGES_NOTHING), [-1, *value.shape[1:]])
+
+
+def without_detours(data: bytes) -> bytes:
+    """Takes out of a file the operators that change nothing.
+
+    Args:
+        data: the file as it was converted.
+    """
+    model = read_model(data)
+    (graph,) = model.subgraphs
+    for operator in list(graph.operators):
+        if kind_of(model, operator) == schema.BuiltinOperator.LOCAL_RESPONSE_NORMALIZATION and _does_nothing(operator):
+            source, result = operator.inputs[0], operator.outputs[0]
+            for reader in graph.operators:
+                reader.inputs = [source if index == result else index for index in reader.inputs]
+            graph.operators.remove(operator)
+    return write_model(model)
+
+
+def _does_nothing(operator: Any) -> bool:
+    options = operator.builtinOptions
+    return (options.radius, options.bias, options.alpha, options.beta) == tuple(_CHANGES_NOTHING.values())
