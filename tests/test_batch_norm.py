@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from resnet_backbones.keras_api import float32_variable, keras
+from resnet_backbones.keras_api import KERAS_FUSES_BATCH_NORM, float32_variable, keras
 from resnet_backbones.layers import BatchNormalization
+from resnet_backbones.layers.batch_norm import normalize_with_moving_statistics
 from resnet_backbones.quantization.rules import rule_of
 
 Kerass = keras.layers.BatchNormalization
@@ -139,6 +140,27 @@ def test_a_frozen_layer_keeps_its_statistics_and_uses_them():
         assert np.array_equal(before, statistics(ours)) != trainable
 
 
+@pytest.mark.skipif(KERAS_FUSES_BATCH_NORM, reason="tf_keras is fused already")
+@pytest.mark.parametrize("affine", [(True, True), (True, False), (False, True), (False, False)])
+@pytest.mark.parametrize("policy", ["float32", "mixed_float16", "mixed_bfloat16"])
+def test_normalizing_with_moving_statistics_is_inference_in_one_kernel(policy, affine):
+    scale, center = affine
+    _, layer = pair(dtype=policy, scale=scale, center=center)
+    x = tf.cast(pixels(), layer.compute_dtype)
+    variables = [float32_variable(variable) for variable in layer.trainable_variables]
+
+    def values_and_gradients(call):
+        with tf.GradientTape() as tape:
+            tape.watch(x)
+            output = call(x)
+            loss = tf.reduce_sum(tf.cast(output, "float64") * pixels(seed=2, mean=0.0, deviation=1.0))
+        assert output.dtype == layer.compute_dtype
+        return [np.asarray(tf.cast(value, "float64")) for value in (output, *tape.gradient(loss, [x, *variables]))]
+
+    fused = values_and_gradients(lambda x: normalize_with_moving_statistics(layer, x))
+    assert_close(fused, values_and_gradients(lambda x: layer(x, training=False)), POLICIES[policy])
+
+
 ELSEWHERE = {
     "dense": ({}, (6, 7), {}),
     "sequence": ({}, (3, 5, 7), {}),
@@ -155,6 +177,8 @@ ELSEWHERE = {
 def test_where_the_kernel_has_no_place_keras_own_code_runs(case):
     arguments, shape, call = ELSEWHERE[case]
     ours, theirs = pair(shape, **arguments)
+    if case not in ("synchronized", "masked"):  # they matter to a batch's own statistics alone
+        assert normalize_with_moving_statistics(ours, tf.cast(pixels(shape), ours.compute_dtype)) is None
     for mine, other in zip(step(ours, pixels(shape), **call), step(theirs, pixels(shape), **call), strict=True):
         np.testing.assert_array_equal(mine, other)
     np.testing.assert_array_equal(statistics(ours), statistics(theirs))

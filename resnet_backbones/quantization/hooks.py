@@ -14,6 +14,7 @@ import tensorflow as tf
 
 from resnet_backbones.keras_api import add_child, float32_variable
 from resnet_backbones.keras_api.operations import operation_number, operations_of
+from resnet_backbones.layers.batch_norm import normalize_with_moving_statistics
 from resnet_backbones.quantization import context
 from resnet_backbones.quantization.composites import Steps, silu_in_steps
 from resnet_backbones.quantization.export_forms import (
@@ -132,9 +133,12 @@ class LayerHook:
     def _normalize(self, frozen, args, kwargs):
         """A batch norm in training mode: its statistics stop, and are used, once the switch is on."""
 
+        def still(inputs, **kwargs):
+            fused = None if kwargs.get("mask") is not None else normalize_with_moving_statistics(self.layer, inputs)
+            return self._call(inputs, **{**kwargs, "training": False}) if fused is None else fused
+
         def switched(*args, **kwargs):
-            still = {**kwargs, "training": False}
-            return tf.cond(frozen > 0.5, lambda: self._call(*args, **still), lambda: self._call(*args, **kwargs))
+            return tf.cond(frozen > 0.5, lambda: still(*args, **kwargs), lambda: self._call(*args, **kwargs))
 
         return self._quantized(switched, args, kwargs)
 
