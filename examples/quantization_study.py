@@ -2,10 +2,10 @@
 
 Each run trains a detector of handwritten digits in float, then trains the same checkpoint on twice, in float (the
 control) and quantization-aware, with the same schedule and the same images in the same order. Scored on 1,000 images of
-digits that no training saw: the float checkpoint; post-training int8, ours and the LiteRT converter's own, each in
-LiteRT; the control; the quantization-aware model in Keras and its exported file in LiteRT; and models trained with each
-further scheme beside the files made of them, ONNX files too. Every one is decoded by KerasCV's own decoder, from the
-raw outputs.
+digits that no training saw (3,000 where there is one seed): the float checkpoint; post-training int8, ours and the
+LiteRT converter's own, each in LiteRT; the control; the quantization-aware model in Keras and its exported file in
+LiteRT; and models trained with each further scheme beside the files made of them, ONNX files too. Every one is decoded
+by KerasCV's own decoder, from the raw outputs.
 
 Models and scores go to runs/study/ as they come; a run's figures go to docs/quantization/NAME-SEED.json when it ends.
 What is there is not done again, so a stopped study goes on where it was. The tables go to docs/quantization.md.

@@ -17,11 +17,11 @@ BY_SCHEME = (
 
 
 def two_heads():
-    """One head returns what its last convolution makes, the other a batch norm, a sigmoid and a reshape behind it."""
+    """One head returns what its last convolution makes, the other a sigmoid and a reshape behind it."""
     image = layers.Input((16, 16, 3))
     x = layers.Conv2D(8, 3, activation="relu", name="trunk")(image)
     boxes = layers.Conv2D(4, 1, name="boxes")(layers.Conv2D(8, 1, activation="relu", name="tower")(x))
-    scores = layers.BatchNormalization(name="norm")(layers.Conv2D(4, 3, use_bias=False, name="scores")(x))
+    scores = layers.Conv2D(4, 3, name="scores")(x)
     scores = layers.Reshape((-1, 4), name="flat")(layers.Activation("sigmoid", name="gate")(scores))
     return keras.Model(image, {"boxes": boxes, "scores": scores}, name="net")
 
