@@ -199,7 +199,8 @@ def write_tables(results: Path, document: Path, expected: Sequence[str]) -> None
     before, after = text.split(BEGIN)[0], text.split(END)[1]
     classification = [run for run in runs if "classification" in run]
     parts = [detection_tables(detection), scheme_table(detection)] if detection else []
-    parts += [classification_tables(classification), file_table(classification)] if classification else []
+    parts += [classification_tables(classification)] if classification else []
+    parts += [file_table(with_files)] if (with_files := [run for run in classification if run.get("files")]) else []
     missing = [name for name in expected if name not in ended]
     parts += [f"Not run yet: {', '.join(missing)}."] if missing else []
     tables = "\n\n".join(parts)
