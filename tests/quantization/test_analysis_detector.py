@@ -6,7 +6,7 @@ import numpy as np
 
 import resnet_backbones as rb
 from resnet_backbones.keras_api import keras
-from resnet_backbones.quantization import analyse, quantize_post_training, suggest_exclusions
+from resnet_backbones.quantization import analyse, hooks_of, quantize_post_training, suggest_exclusions
 from tests.small_nets import randomise
 
 
@@ -32,7 +32,7 @@ def test_the_spoilt_head_of_a_detector_is_found_and_left_in_float():
     found = suggest_exclusions(model, images, target=before + 3)
     assert found.reached
     assert name in found.exclude
-    assert len(found.exclude) < 8  # not simply everything
+    assert len(found.exclude) < len(hooks_of(model)) / 4  # not simply everything
     fresh, _ = spoilt_detector()
     quantize_post_training(fresh, calibration_data=images, exclude=found.exclude)
     assert analyse(fresh, images).output_sqnr >= before + 2
