@@ -16,7 +16,7 @@ from tensorflow.lite.python import schema_py_generated as schema
 from resnet_backbones.export.flatbuffer import kind_of, read_model, write_model
 from resnet_backbones.quantization.export_forms import source_of
 from resnet_backbones.quantization.hooks import own_call
-from resnet_backbones.quantization.rules import rule_of
+from resnet_backbones.quantization.rules import role_of
 from resnet_backbones.quantization.summary import float_layers
 
 # Each value times one: divided by (bias + alpha * the sum of squares) ** beta.
@@ -32,10 +32,7 @@ def float_forms(model: Any) -> Callable[[Any], Callable[..., Any] | None]:
     kept = float_layers(model)
 
     def form(layer: Any) -> Callable[..., Any] | None:
-        rule = rule_of(layer)
-        if layer not in kept or (
-            rule is not None and rule.role == "same_range"
-        ):  # moving values is the same in integers
+        if layer not in kept or role_of(layer) == "same_range":  # which only moves values: the same in integers
             return None
         own = own_call(layer)
 
@@ -64,6 +61,9 @@ def without_detours(data: bytes) -> bytes:
 
     Args:
         data: the file as it was converted.
+
+    Returns:
+        The file, every other operator as it was.
     """
     model = read_model(data)
     (graph,) = model.subgraphs

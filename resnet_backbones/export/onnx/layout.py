@@ -97,14 +97,16 @@ def _transpose_behind_pairs(graph: Graph) -> None:
     """Rounds channels first: a transposition before a Q/DQ pair that is transposed back behind it goes there too."""
     for node in graph.of_kind("DequantizeLinear"):
         rounding = graph.producer(node.inputs[0])
-        before = None if rounding is None else graph.producer(rounding.inputs[0])
-        if before is None or before.kind != "Transpose" or graph.only_consumer(rounding.output) is None:  # type: ignore[union-attr]
+        if rounding is None or graph.only_consumer(rounding.output) is None:
+            continue
+        before = graph.producer(rounding.inputs[0])
+        if before is None or before.kind != "Transpose":
             continue
         readers = graph.consumers(node.output)
         back = readers and all(reader.kind == "Transpose" for reader in readers)
         scale = graph.constants.get(node.inputs[1])
         if back and node.output not in graph.output_names and scale is not None and scale.size == 1:
-            rounding.inputs[0] = before.inputs[0]  # type: ignore[union-attr]
+            rounding.inputs[0] = before.inputs[0]
             _transpose_behind(graph, node.output, list(before.attributes["perm"]))
 
 

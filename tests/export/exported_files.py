@@ -6,8 +6,8 @@ TensorRT's rules, and a run in ONNX Runtime, by which the report compares it. Re
 by one; what stands there is not done again. The table goes to docs/exported_files.md. Trained networks are in the study
 (docs/quantization.md).
 
-    python -m tests.export.proof                   # about an hour on one core
-    python -m tests.export.proof "resnet50 classifier"
+    python -m tests.export.exported_files                   # about an hour on one core
+    python -m tests.export.exported_files "resnet50 classifier"
 """
 
 from __future__ import annotations
@@ -125,7 +125,7 @@ def table(results: dict[str, Any]) -> str:
     lines = [
         "# Exported files, checked",
         "",
-        "Made by `python -m tests.export.proof`: random weights and batch norms, quantized post-training,",
+        "Made by `python -m tests.export.exported_files`: random weights and batch norms, quantized post-training,",
         "exported, and each file compared with the Keras model on patches of photographs: the figures of the worst",
         "output. Every ONNX file passed `onnx.checker` and ran in ONNX Runtime.",
         "",
@@ -134,7 +134,7 @@ def table(results: dict[str, Any]) -> str:
     ]
     for row, facts in results.items():
         within = [share for share in facts["within_two_steps"].values() if share is not None]
-        errors = "" if "tensorrt," not in f"{row}," else str(facts["tensorrt"]["error"])
+        errors = str(facts["tensorrt"]["error"]) if row.endswith(", tensorrt") else ""
         lines.append(
             f"| {row} | {facts['megabytes']:.1f} | {facts['giga_macs']:.2f} | {facts['operators']} | "
             f"{100 * facts['int8_share']:.2f} % | {min(facts['cosine'].values()):.5f} | "
