@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 QUANTIZE = "quantize"  # fake-quantize; in training mode also observe ranges
@@ -27,6 +27,7 @@ class _State(threading.local):
         self.results: dict[tuple[int, int], tuple[Any, Any]] = {}  # (id(quantizer), id(tensor)) -> (tensor, quantized)
         self.records: list[tuple[Any, Any]] | None = None  # (quantizer, tensor), in order of call
         self.kernels: dict[int, Any] = {}  # id(kernel quantizer) -> the tensor that stands for its result
+        self.nudge: Callable[[Any, Any], Any] | None = None  # (values, size of a step) -> values to round instead
 
 
 _state = _State()
@@ -69,6 +70,11 @@ def use_view(new_view: str) -> Iterator[None]:
         yield
     finally:
         _state.view = previous
+
+
+def rounds_biases() -> bool:
+    """Whether biases are rounded as LiteRT's kernels hold them."""
+    return _state.mode == QUANTIZE and _state.view == "litert"
 
 
 @contextlib.contextmanager
@@ -136,3 +142,22 @@ def given_kernels(kernels: dict[int, Any]) -> Iterator[None]:
 def given_kernel(quantizer: Any) -> Any:
     """The tensor that stands for what ``quantizer`` makes of its kernel, within :func:`given_kernels`."""
     return _state.kernels[id(quantizer)]
+
+
+@contextlib.contextmanager
+def use_nudge(nudge: Callable[[Any, Any], Any]) -> Iterator[None]:
+    """Within it, activations are moved before they are rounded.
+
+    Args:
+        nudge: takes values and the size of their quantization step, gives what is rounded instead.
+    """
+    previous, _state.nudge = _state.nudge, nudge
+    try:
+        yield
+    finally:
+        _state.nudge = previous
+
+
+def nudged(values: Any, low: Any, high: Any, steps: int) -> Any:
+    """What :func:`use_nudge` makes of the values that are about to be rounded in a range of so many steps."""
+    return values if _state.nudge is None else _state.nudge(values, (high - low) / steps)

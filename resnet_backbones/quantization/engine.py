@@ -6,10 +6,12 @@ import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from resnet_backbones.quantization.bias_rounding import BiasRounding
 from resnet_backbones.quantization.calibration import calibrate
 from resnet_backbones.quantization.hooks import hook, hook_of, hooks_of
 from resnet_backbones.quantization.model import as_quantized_model
 from resnet_backbones.quantization.placement import place
+from resnet_backbones.quantization.placement.biases import BiasSite, bias_sites
 from resnet_backbones.quantization.placement.selection import Selection
 from resnet_backbones.quantization.placement.sites import Placement, placement_to_dict
 from resnet_backbones.quantization.placement.trace import LeafCall, Trace
@@ -130,14 +132,17 @@ def quantize_post_training(
 def apply_placement(trace: Trace, placement: Placement, scheme: Scheme) -> None:
     """Hangs quantizers where the placement says. A point that already has one keeps it, with its range."""
     calls = trace.points
+    biases = [] if scheme.target == "tensorrt" else bias_sites(trace, placement)  # TensorRT adds them in float
     with scope_of(call.host for call in calls):  # ranges are variables of the model's tf.distribute strategy
-        _hang_quantizers(calls, placement, scheme)
+        _hang_quantizers(calls, placement, biases, scheme)
 
 
-def _hang_quantizers(calls: list[LeafCall], placement: Placement, scheme: Scheme) -> None:
+def _hang_quantizers(calls: list[LeafCall], placement: Placement, biases: list[BiasSite], scheme: Scheme) -> None:
+    quantizers = []
     for site in placement.sites:
         (owner, port), *readers = [(calls[order], port) for order, port in site.points]
         quantizer = hook(owner.layer, scheme, owner.host).own_quantizer(owner.index, port, site)
+        quantizers.append(quantizer)
         for reader, reader_port in readers:
             hook(reader.layer, scheme, reader.host).quantizers.setdefault((reader.index, reader_port), quantizer)
     for order, bits in placement.kernels.items():
@@ -146,6 +151,10 @@ def _hang_quantizers(calls: list[LeafCall], placement: Placement, scheme: Scheme
         hook(calls[order].layer, scheme, calls[order].host).control_statistics()
     for order in placement.lone_batch_norms:
         hook(calls[order].layer, scheme, calls[order].host).stands_alone = True
+    for bias in biases:
+        call, weighted = calls[bias.order], hook(calls[bias.weighted].layer, scheme, calls[bias.weighted].host)
+        rounding = BiasRounding(weighted.layer, weighted.kernels, quantizers[bias.site])
+        hook(call.layer, scheme, call.host).biases[call.index] = rounding
     for call in calls:
         found = hook_of(call.layer)
         if found is not None:

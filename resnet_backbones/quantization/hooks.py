@@ -16,6 +16,7 @@ from resnet_backbones.keras_api import add_child, float32_variable
 from resnet_backbones.keras_api.operations import operation_number, operations_of
 from resnet_backbones.layers.batch_norm import normalize_with_moving_statistics
 from resnet_backbones.quantization import context
+from resnet_backbones.quantization.bias_rounding import BiasRounding
 from resnet_backbones.quantization.composites import Steps, silu_in_steps
 from resnet_backbones.quantization.export_forms import (
     activation_for_export,
@@ -64,6 +65,7 @@ class LayerHook:
     Attributes:
         quantizers: (call index, port) -> ActivationQuantizer.
         kernels: attribute of the layer -> (variable, KernelQuantizer).
+        biases: call index -> how integer kernels round what the layer adds.
         call_sites: how often the layer is called in one pass of the model.
         freeze: for a batch norm, the switch that stops its statistics.
         stands_alone: a batch norm that folds into no convolution before it.
@@ -73,6 +75,7 @@ class LayerHook:
         self.layer, self.scheme, self.host = layer, scheme, host
         self.quantizers: dict[tuple[int, str], ActivationQuantizer] = {}
         self.kernels: dict[str, tuple[Any, KernelQuantizer]] = {}
+        self.biases: dict[int, BiasRounding] = {}
         self.call_sites = 1
         self.freeze: BatchNormFreeze | None = None
         self.stands_alone = False
@@ -149,6 +152,8 @@ class LayerHook:
         if context.mode() != context.CALIBRATE:
             for attribute, (variable, quantize) in self.kernels.items():
                 replaced[attribute] = tf.cast(quantize(variable), self.layer.compute_dtype)
+        if index in self.biases and context.rounds_biases() and not kwargs.get("training"):
+            replaced.update(self.biases[index].rounded(self.layer))
         if context.mode() == context.EXPORT:
             if self.kernels or self.freeze:
                 replaced.update(mended_attributes(self.layer))

@@ -15,6 +15,8 @@ from resnet_backbones.keras_api import tfmot_quantizers
 from resnet_backbones.quantization import context
 
 _tfmot = tfmot_quantizers()
+_FILE_BITS = (4, 8)  # that LiteRT holds a convolution's kernel in
+_NO_BOUND = 1e-3  # of the largest bound: that of a range in which all is zero
 
 
 def read(variable: Any) -> np.ndarray:
@@ -45,6 +47,12 @@ class KernelQuantizer:
     def bound(self, kernel):
         """Largest magnitude of each range, in the kernel's rank."""
         return tf.reduce_max(tf.abs(kernel), axis=self.axes, keepdims=True)
+
+    def file_scale(self, kernel):
+        """The scale of each range as a LiteRT file holds the kernel, in the kernel's rank."""
+        bits = self.bits if self.axes == (0, 1, 2) and self.bits in _FILE_BITS else 8
+        bound = self.bound(kernel)
+        return tf.where(bound > 0, bound, _NO_BOUND * tf.reduce_max(bound)) / (2 ** (bits - 1) - 1)
 
     def __call__(self, kernel):
         if context.mode() == context.EXPORT:
@@ -79,12 +87,12 @@ class KernelQuantizer:
         values = read(kernel)
         with tf.init_scope():
             bound = self.bound(values).numpy().reshape(-1)
-        bound = np.where(bound > 0, bound, 1e-3 * (bound.max() or 1.0)).astype(np.float32)  # zeros need a scale too
+        bound = np.where(bound > 0, bound, _NO_BOUND * (bound.max() or 1.0)).astype(np.float32)
         if self.axes is None:
             return tf.quantization.fake_quant_with_min_max_vars(
                 tf.constant(self._on_grid(values)), -bound[0], bound[0], num_bits=self.bits, narrow_range=True
             )
-        if self.axes != (0, 1, 2) or self.bits not in (4, 8):
+        if self.axes != (0, 1, 2) or self.bits not in _FILE_BITS:
             return tf.constant(self._on_grid(values))
         # On the grid already: what the converter rounds, having folded batch norm in float32, is near no half step.
         return tf.quantization.fake_quant_with_min_max_vars_per_channel(

@@ -115,8 +115,18 @@ class ActivationQuantizer(keras.layers.Layer):
             low, high = (-1.0, 1.0) if self.symmetric else (0.0, 1.0)
         return low, high
 
+    def step(self):
+        """The size of a step of the integers, of the range as it is now: a float32 scalar."""
+        width = tf.maximum(tf.convert_to_tensor(self.range_max), 0.0)
+        width -= tf.minimum(tf.convert_to_tensor(self.range_min), 0.0)
+        width = tf.where(width < MINIMUM_WIDTH, 2.0 if self.symmetric else 1.0, width)
+        return width / (2**self.bits - 1 - self.symmetric)
+
     def sound_range(self, low: float, high: float) -> tuple[float, float]:
         """A range as this quantizer can have it: widened until zero is inside and, if symmetric, to its larger side.
+
+        If not symmetric, -a to a becomes a step longer above. Its zero would lie halfway between two integers, and
+        pixels rescaled to -1 to 1 all on edges between two steps, where the last bit decides which of them they take.
 
         Args:
             low: the smallest value.
@@ -130,7 +140,15 @@ class ActivationQuantizer(keras.layers.Layer):
         if not (np.isfinite(low) and np.isfinite(high) and low <= high):
             raise ValueError(f"{self.name!r}: a range is two finite numbers, the smaller one first; got {low}, {high}.")
         low, high = min(low, 0.0), max(high, 0.0)
-        return (min(low, -high), max(high, -low)) if self.symmetric else (low, high)
+        if self.symmetric:
+            return min(low, -high), max(high, -low)
+        return low, high * self._room_for_zero if low == -high else high
+
+    @property
+    def _room_for_zero(self) -> float:
+        """What the upper bound of a range -a to a is raised by, so that zero is an integer: for 8 bits 128/127."""
+        half = 2 ** (self.bits - 1)
+        return half / (half - 1)
 
     def set_range(self, low: float, high: float, batches: int = 1) -> None:
         """Sets the range to :meth:`sound_range`; it counts as known from now on.
@@ -163,6 +181,7 @@ class ActivationQuantizer(keras.layers.Layer):
             low, high = self._observe(values)
         else:
             low, high = self.range_min, self.range_max
+        values = context.nudged(values, low, high, 2**self.bits - 1 - self.symmetric)
         keeps_values = not training or kept_by_its_own_gradient(values)
         fake_quantize = self._fake_quantized if keeps_values else self._fake_quantized_by_mask
         return tf.cast(fake_quantize(values, low, high), inputs.dtype)
@@ -205,6 +224,8 @@ class ActivationQuantizer(keras.layers.Layer):
         low, high = tf.where(usable, tf.minimum(low, 0.0), 0.0), tf.where(usable, tf.maximum(high, 0.0), 0.0)
         if self.symmetric:  # narrow range, so that the bound is the same on both sides
             low, high = tf.minimum(low, -high), tf.maximum(high, -low)
+        else:  # as in sound_range
+            high = tf.where(tf.equal(low, -high), high * self._room_for_zero, high)
         decay = tf.where(tf.equal(self.batches_seen, 0.0), 0.0, self.ema_decay)
         step = observed * (1.0 - decay)
         new_low = self.range_min + step * (low - self.range_min)

@@ -111,13 +111,13 @@ def test_one_traced_step_obeys_the_switch():
             loss = tf.reduce_sum(quantizer(values, training=True))
         return tape.gradient(loss, values)
 
-    step(tf.constant([[-1.0, 1.0]]))
+    step(tf.constant([[-1.0, 1.5]]))
     quantizer.observing.assign(0.0)
     np.testing.assert_array_equal(step(tf.constant([[-3.0, 0.5]])), [[0.0, 1.0]])
-    assert quantizer.range() == (-1.0, 1.0)
+    assert quantizer.range() == (-1.0, 1.5)
     quantizer.observing.assign(1.0)
     np.testing.assert_array_equal(step(tf.constant([[-3.0, 0.5]])), [[0.0, 1.0]])
-    assert quantizer.range() == (-2.0, 0.75)
+    assert quantizer.range() == (-2.0, 1.0)
     assert len(traces) == 1
     assert float(quantizer.batches_seen.numpy()) == 2.0
 
@@ -151,11 +151,11 @@ def test_values_that_nothing_else_keeps_are_kept_as_a_mask(make, kept):
 def test_a_batch_that_overflowed_leaves_the_range_alone(bad):
     quantizer = ActivationQuantizer(ema_decay=0.5)
     quantizer.build()
-    quantizer(tf.constant([[-1.0, 1.0]]), training=True)
+    quantizer(tf.constant([[-1.0, 1.5]]), training=True)
     quantizer(tf.constant([[bad, 5.0, -5.0]]), training=True)
-    assert quantizer.range() == (-1.0, 1.0)
-    quantizer(tf.constant([[-2.0, 2.0]]), training=True)
-    assert quantizer.range() == (-1.5, 1.5)
+    assert quantizer.range() == (-1.0, 1.5)
+    quantizer(tf.constant([[-2.0, 2.5]]), training=True)
+    assert quantizer.range() == (-1.5, 2.0)
 
 
 def test_a_range_that_cannot_be_set_says_why():

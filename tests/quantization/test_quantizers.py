@@ -102,10 +102,35 @@ def test_zero_is_always_inside_the_range():
 
 def test_frozen_ranges_do_not_move():
     ours = activation_quantizer(ema_decay=0.5)
-    ours(tf.constant([[-1.0, 1.0]]), training=True)
+    ours(tf.constant([[-1.0, 1.5]]), training=True)
     ours.observing.assign(0.0)
     ours(tf.constant([[-9.0, 9.0]]), training=True)
-    assert ours.range() == pytest.approx((-1.0, 1.0))
+    assert ours.range() == pytest.approx((-1.0, 1.5))
+
+
+@pytest.mark.parametrize("observed", [False, True])
+def test_rescaled_pixels_lie_on_no_edge_between_two_steps(observed):
+    """In a range of -1 to 1, zero lies between two integers and each of the 256 pixels on an edge."""
+    ours = activation_quantizer()
+    pixels = np.arange(256) / 127.5 - 1.0
+    if observed:
+        ours(tf.constant(pixels[None], tf.float32), training=True)
+    else:
+        ours.set_range(-1.0, 1.0)
+    low, high = ours.range()
+    step = (high - low) / 255
+    assert (low, high) == pytest.approx((-1.0, 128 / 127))
+    assert -low / step == pytest.approx(127.0)
+    from_an_edge = np.abs((pixels - low) / step % 1.0 - 0.5)
+    assert from_an_edge.min() > 1e-3
+    nudged = ours(tf.constant(pixels[None] + 1e-6, tf.float32))
+    np.testing.assert_array_equal(ours(tf.constant(pixels[None], tf.float32)), nudged)
+
+
+def test_a_symmetric_range_needs_no_such_room():
+    ours = activation_quantizer(symmetric=True)
+    ours.set_range(-1.0, 1.0)
+    assert ours.range() == (-1.0, 1.0)
 
 
 def test_a_fixed_range_never_moves():

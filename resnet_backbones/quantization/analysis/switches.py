@@ -72,6 +72,9 @@ class Switches:
         for number, hook in self._kernels:
             for attribute, (variable, quantize) in hook.kernels.items():
                 hook.kernels[attribute] = variable, self._switched(number, quantize)
+        self._biases_before = [(hook, hook.biases) for hook in hooks_of(self._model)]
+        for hook, _ in self._biases_before:  # rounded by what others round to; next to nothing at any output
+            hook.biases = {}
         self._drop()
         return self
 
@@ -80,6 +83,8 @@ class Switches:
             del quantizer.__dict__["call"]
         for (_, hook), before in zip(self._kernels, self._kernels_before, strict=True):
             hook.kernels.update(before)
+        for hook, biases in self._biases_before:
+            hook.biases = biases
         self._drop()
 
     def _switched(self, number: int, quantize: Any) -> Any:

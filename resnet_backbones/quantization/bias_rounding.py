@@ -1,0 +1,83 @@
+"""The bias as integer kernels add it: in whole steps of the accumulator, a step of the input times one of the kernel.
+
+That changes a result by less than a hundredth of its step. Left out, file and Keras model part all the same: now and
+then a result falls on the other side of an edge, a whole step off, which moves those computed of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import tensorflow as tf
+
+from resnet_backbones.keras_api import float32_variable, keras
+from resnet_backbones.quantization.kernel_quantizer import KernelQuantizer
+
+_LARGEST = 2.0**31  # in steps: what an int32 holds
+_SMALLEST_FACTOR = 1e-3  # of the largest: what a batch norm's factor is raised to in a LiteRT file
+
+
+@dataclass(frozen=True, eq=False)
+class BiasRounding:
+    """How one call's bias is rounded.
+
+    Attributes:
+        weighted: the layer whose kernel the accumulators sum up; of a batch norm that stands alone, itself.
+        kernels: its kernels, as in its hook; the last one counts.
+        read: the quantizer of what it reads, which has a ``step()``.
+    """
+
+    weighted: Any
+    kernels: Mapping[str, tuple[Any, KernelQuantizer]]
+    read: Any
+
+    def rounded(self, layer: Any) -> dict[str, Any]:
+        """What to use instead of an attribute of the layer that adds the bias; gradients pass through the rounding.
+
+        Args:
+            layer: the weighted layer, or the batch norm behind it.
+
+        Returns:
+            ``{"bias": ...}`` or ``{"beta": ...}``; empty where it adds nothing.
+        """
+        if isinstance(layer, keras.layers.BatchNormalization):
+            return self._of_batch_norm(layer)
+        if getattr(layer, "bias", None) is None:
+            return {}
+        bias = _values(layer.bias)
+        return {"bias": tf.cast(bias + _error(bias, self._steps()), layer.compute_dtype)}
+
+    def _of_batch_norm(self, layer: Any) -> dict[str, Any]:
+        if layer.beta is None:
+            return {}
+        factor = tf.math.rsqrt(tf.cast(_values(layer.moving_variance), tf.float64) + layer.epsilon)
+        if layer.gamma is not None:
+            factor *= tf.cast(_values(layer.gamma), tf.float64)
+        bias = None if self.weighted is layer else getattr(self.weighted, "bias", None)
+        mean = tf.cast(_values(layer.moving_mean) - (0.0 if bias is None else _values(bias)), tf.float64)
+        beta = _values(layer.beta)
+        size = tf.abs(factor)
+        alive = size >= _SMALLEST_FACTOR * tf.reduce_max(size)
+        steps = size * (self._steps() if self.kernels else tf.cast(self.read.step(), tf.float64) / 127.0)
+        error = _error(tf.cast(beta, tf.float64) - mean * factor, steps)
+        return {"beta": beta + tf.cast(tf.where(alive, error, 0.0), beta.dtype)}
+
+    def _steps(self):
+        """Size of the accumulators' steps, one a channel of the result or one for all."""
+        *_, (variable, quantizer) = self.kernels.values()
+        scale = tf.reshape(quantizer.file_scale(_values(variable)), [-1])
+        return tf.cast(self.read.step(), tf.float64) * tf.cast(scale, tf.float64)
+
+
+def _values(variable: Any) -> Any:
+    return tf.convert_to_tensor(float32_variable(variable))
+
+
+def _error(values: Any, steps: Any) -> Any:
+    """What rounding to whole steps adds, in the values' precision; nothing where an int32 does not hold them."""
+    exact = tf.cast(values, tf.float64)
+    whole = tf.round(tf.math.divide_no_nan(exact, steps))
+    error = tf.where((steps > 0.0) & (tf.abs(whole) < _LARGEST), whole * steps - exact, 0.0)
+    return tf.stop_gradient(tf.cast(error, values.dtype))
