@@ -9,7 +9,7 @@ import pytest
 
 from resnet_backbones import runtime
 from resnet_backbones.cli_images import read_images
-from resnet_backbones.export import report as reports
+from resnet_backbones.export import parity
 from tests.command_lines import CLASSES, SIZE, run
 
 
@@ -64,7 +64,7 @@ def test_what_is_no_onnx_file_is_one_line(command_files, tmp_path):
 
 
 def test_a_report_that_fails_exits_with_1_and_is_kept(command_files, tmp_path, monkeypatch):
-    monkeypatch.setattr(reports, "COSINE", 1.5)
+    monkeypatch.setattr(parity, "COSINE", 1.5)
     images = tmp_path / "images.npy"
     np.save(images, np.random.default_rng(0).integers(0, 255, (3, SIZE, SIZE, 3), "uint8"))
     out, report = tmp_path / "copy.keras", tmp_path / "copy.md"

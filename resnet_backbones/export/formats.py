@@ -26,7 +26,7 @@ class Emitter(Protocol):
     def write(self, emitted: Emitted, metadata: dict[str, Any], path: Path) -> None:
         """Writes content and metadata to a temporary path, which is renamed into place later."""
 
-    def runner(self, path: Path) -> Callable[[np.ndarray], dict[str, np.ndarray]]:
+    def runner(self, path: Path, request: ExportRequest) -> Callable[[np.ndarray], dict[str, np.ndarray]]:
         """The file as a function: images as the Keras model takes them -> float32 outputs by the model's names."""
 
 

@@ -36,7 +36,7 @@ def write(emitted: Emitted, metadata: dict[str, Any], path: Path) -> None:
     emitted.data.save(path)
 
 
-def runner(path: Path) -> Callable[[np.ndarray], dict[str, np.ndarray]]:
+def runner(path: Path, _: ExportRequest) -> Callable[[np.ndarray], dict[str, np.ndarray]]:
     """The file loaded again, as a function of images."""
     model = load_model(path)
     return lambda images: {name: np.asarray(value) for name, value in named_outputs(model(images, training=False))}

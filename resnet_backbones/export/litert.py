@@ -67,7 +67,7 @@ def write(emitted: Emitted, metadata: dict[str, Any], path: Path) -> None:
     path.write_bytes(append_metadata(with_standard_metadata(emitted.data, metadata), metadata))
 
 
-def runner(path: Path) -> Callable[[np.ndarray], dict[str, np.ndarray]]:
+def runner(path: Path, _: ExportRequest) -> Callable[[np.ndarray], dict[str, np.ndarray]]:
     """The file as a function of images, run by the runtime."""
     return runtime.load(path).raw
 

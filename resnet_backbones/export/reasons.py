@@ -6,10 +6,10 @@ from typing import Any
 
 from resnet_backbones.export.census import Census, Operator
 from resnet_backbones.export.sources import Sources
-from resnet_backbones.quantization.summary import float_layers
+from resnet_backbones.quantization.float_layers import WhyFloat, float_layers
 
 
-def float_reasons(model: Any, census: Census, sources: Sources) -> dict[str, str]:
+def float_reasons(model: Any, census: Census, sources: Sources) -> dict[str, WhyFloat]:
     """Reasons as far as layers tell them.
 
     Args:
@@ -21,7 +21,7 @@ def float_reasons(model: Any, census: Census, sources: Sources) -> dict[str, str
         Name of an operator's output tensor -> why it is not in integers.
     """
     layers = float_layers(model)
-    reasons: dict[str, str] = {}
+    reasons: dict[str, WhyFloat] = {}
     behind: dict[str, str] = {}  # tensor -> the layer in float that it comes of
     for operator in census.not_int8():
         call = _call_of(operator, sources)
@@ -31,7 +31,7 @@ def float_reasons(model: Any, census: Census, sources: Sources) -> dict[str, str
             label = next((behind[name] for name in operator.inputs if name in behind), "")
             if not label:
                 continue
-            reasons[operator.output] = f"it reads what {label} computes in float"
+            reasons[operator.output] = WhyFloat(f"it reads what {label} computes in float", False)
         behind.update((name, label) for name in (operator.output, *operator.others))
     return reasons
 

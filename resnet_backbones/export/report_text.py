@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from resnet_backbones.export.parity import OF_ITS_OWN, OutputParity
 from resnet_backbones.export.request import QUANTIZED
 
 if TYPE_CHECKING:
@@ -63,6 +64,8 @@ def _headline(report: ExportReport) -> str:
     head = f"{report.path}  {report.precision}  {report.size_bytes / 1e6:.2f} MB"
     if report.census.macs:
         head += f"  {report.census.macs / 1e9:.3f} GMACs, {100 * report.int8_mac_share:.2f} % in int8"
+        if report.chosen_float_mac_share:
+            head += f", {100 * report.chosen_float_mac_share:.2f} % in float by choice"
     return head
 
 
@@ -72,6 +75,18 @@ def _sentences(report: ExportReport) -> Iterator[str]:
         yield (
             f"Kernels: {kernels.equal} of {kernels.compared} hold the integers of the Keras model; "
             f"scales differ by at most {kernels.scale_error:.1e} of themselves."
+        )
+    own = [entry for entry in report.parity if entry.of_itself]
+    if own:
+        yield (
+            "The quantized Keras model deviates from itself, too, when its values move by 1e-5 of a step "
+            f"before they are rounded. {OF_ITS_OWN:g} times that is allowed: "
+            + "; ".join(
+                f"{entry.name!r}: {100 * entry.within_two_steps_wanted:.2f} % within two steps, "
+                f"cosine {entry.cosine_wanted:.6f}"
+                for entry in own
+            )
+            + "."
         )
     yield report.verdict
 
@@ -97,11 +112,15 @@ def _parity(report: ExportReport) -> _Table:
     unit = "steps" if report.precision in QUANTIZED else "float32"
     head = ("output", "values", f"max ({unit})", f"mean ({unit})", "within 2 steps", "cosine")
     rows = []
-    for entry in report.parity:
-        share = "" if entry.within_two_steps is None else f"{100 * entry.within_two_steps:.2f} %"
-        sizes = (f"{entry.max_steps:.3g}", f"{entry.mean_steps:.3g}")
-        rows.append((entry.name, str(entry.values), *sizes, share, f"{entry.cosine:.6f}"))
+    for output in report.parity:
+        rows.append(_parity_row(output.name, output))
+        rows += [_parity_row("  Keras against itself", run) for run in output.of_itself]
     return _Table("Against Keras", head, rows)
+
+
+def _parity_row(name: str, entry: OutputParity) -> tuple[str, ...]:
+    share = "" if entry.within_two_steps is None else f"{100 * entry.within_two_steps:.2f} %"
+    return name, str(entry.values), f"{entry.max_steps:.3g}", f"{entry.mean_steps:.3g}", share, f"{entry.cosine:.6f}"
 
 
 def _layers(report: ExportReport) -> _Table:

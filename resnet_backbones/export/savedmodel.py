@@ -72,7 +72,7 @@ def write(emitted: Emitted, metadata: dict[str, Any], path: Path) -> None:
     (path / METADATA).write_text(json.dumps(metadata, indent=1), encoding="utf-8")
 
 
-def runner(path: Path) -> Callable[[np.ndarray], dict[str, np.ndarray]]:
+def runner(path: Path, _: ExportRequest) -> Callable[[np.ndarray], dict[str, np.ndarray]]:
     """The folder as a function of images, run by TensorFlow."""
     loaded = tf.saved_model.load(str(path))
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,9 @@ from resnet_backbones.export.preprocess import image_size, prepared
 from resnet_backbones.export.request import UNCHANGED, Emitted, ExportRequest
 from resnet_backbones.keras_api import computing_in_float32
 from resnet_backbones.quantization import context
+from resnet_backbones.quantization.rounding_noise import rounding_noise
+
+_RUNS = 3  # of the Keras model with its values shifted
 
 
 class Verification:
@@ -49,19 +52,29 @@ class Verification:
         """
         if not batches:
             raise ValueError("The parity data is empty, so there is nothing to compare on.")
-        run = self._row.emitter.runner(self._path)
-        exported: dict[str, list[np.ndarray]] = {}
-        expected: dict[str, list[np.ndarray]] = {}
-        for images in batches:
-            for name, value in run(images).items():
-                exported.setdefault(name, []).append(value)
-            for name, value in named_outputs(self._keras(images)):
-                expected.setdefault(name, []).append(np.asarray(value, np.float32))
-        steps = self._emitted.steps
+        run = self._row.emitter.runner(self._path, self._request)
+        exported = _joined(run(images).items() for images in batches)
+        expected = self._expected(batches)
+        found = [self._compared(name, exported[name], values) for name, values in expected.items()]
+        if not self._request.quantized or not any(entry.failures for entry in found):
+            return found
+        itself = []
+        for seed in range(_RUNS):
+            with rounding_noise(seed):
+                itself.append(self._expected(batches))
         return [
-            output_parity(name, np.concatenate(exported[name]), np.concatenate(values), steps.get(name))
-            for name, values in expected.items()
+            dataclasses.replace(
+                entry,
+                of_itself=tuple(self._compared(entry.name, run[entry.name], expected[entry.name]) for run in itself),
+            )
+            for entry in found
         ]
+
+    def _expected(self, batches: list[np.ndarray]) -> dict[str, np.ndarray]:
+        return _joined(named_outputs(self._keras(images)) for images in batches)
+
+    def _compared(self, name: str, values: np.ndarray, expected: np.ndarray) -> OutputParity:
+        return output_parity(name, values, expected, self._emitted.steps.get(name))
 
     def layers(self, batches: list[np.ndarray]) -> list[LayerParity]:
         """Compares what each layer call returns.
@@ -116,3 +129,12 @@ class Verification:
         mode = context.QUANTIZE if self._request.quantized else context.FLOAT
         with context.use_mode(mode), context.use_view(self._request.view), computing_in_float32(self._model):
             yield
+
+
+def _joined(batches: Iterable[Iterable[tuple[str, Any]]]) -> dict[str, np.ndarray]:
+    """Output name -> its values over all batches."""
+    found: dict[str, list[np.ndarray]] = {}
+    for outputs in batches:
+        for name, value in outputs:
+            found.setdefault(name, []).append(np.asarray(value, np.float32))
+    return {name: np.concatenate(values) for name, values in found.items()}

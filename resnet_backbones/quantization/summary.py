@@ -8,16 +8,12 @@ from typing import Any
 import numpy as np
 from rich.table import Table
 
+from resnet_backbones.quantization.float_layers import float_layers
 from resnet_backbones.quantization.hooks import LayerHook, freezes_of, hooks_of
 from resnet_backbones.quantization.kernel_quantizer import KernelQuantizer, read
-from resnet_backbones.quantization.model import quantization_of
-from resnet_backbones.quantization.placement.leaves import leaves_of
-from resnet_backbones.quantization.placement.selection import Selection, layer_paths
+from resnet_backbones.quantization.placement.selection import layer_paths
 from resnet_backbones.quantization.quantizers import ActivationQuantizer
-from resnet_backbones.quantization.rules import rule_of
-from resnet_backbones.quantization.schemes import Scheme
 from resnet_backbones.quantization.tables import as_text, table
-from resnet_backbones.tasks import task_of
 
 
 def is_quantized(model: Any) -> bool:
@@ -78,10 +74,11 @@ class KernelRow:
 
 @dataclass(frozen=True)
 class FloatRow:
-    """A layer that stays in float, and why."""
+    """A layer that stays in float, why, and whether that was asked for, by a pattern or by the scheme."""
 
     layer: str
     reason: str
+    chosen: bool
 
 
 @dataclass(frozen=True)
@@ -160,7 +157,9 @@ def quantization_summary(model: Any) -> QuantizationSummary:
         kernels += [_kernel_row(path, name, *found) for name, found in hook.kernels.items()]
     switches = freezes_of(model)
     frozen = sum(float(read(switch.frozen)) > 0.5 for switch in switches)
-    floats = tuple(FloatRow(paths.get(id(layer), layer.name), why) for layer, why in float_layers(model).items())
+    floats = tuple(
+        FloatRow(paths.get(id(layer), layer.name), why.text, why.chosen) for layer, why in float_layers(model).items()
+    )
     scheme = hooks[0].scheme.name
     return QuantizationSummary(model.name, scheme, tuple(ranges), tuple(kernels), floats, len(switches), frozen)
 
@@ -193,44 +192,6 @@ def _kernel_row(path: str, attribute: str, variable: Any, quantizer: KernelQuant
     granularity = "tensor" if quantizer.axes is None else f"{bounds.size} channels"
     shape = tuple(int(size) for size in variable.shape)
     return KernelRow(path, attribute.lstrip("_"), shape, quantizer.bits, granularity, float(bounds.max()))
-
-
-def float_layers(model: Any) -> dict[Any, str]:
-    """Leaf layers that compute, carry no quantizer and lie in no quantized layer's chain.
-
-    Args:
-        model: a quantized model, or a float one that holds a quantized backbone.
-
-    Returns:
-        Layer -> why it stays in float, in the model's order.
-    """
-    quantization = quantization_of(model) or {}
-    task = task_of(model)
-    patterns = [*quantization.get("exclude", ()), *(task.keep_float if task else ())]
-    scheme = Scheme(**quantization["scheme"]) if quantization else hooks_of(model)[0].scheme
-    selections = {pattern: Selection(model, scheme, keep_float=[pattern]) for pattern in dict.fromkeys(patterns)}
-    hooked = {id(hook.layer): hook for hook in hooks_of(model)}
-    reasons: dict[Any, str] = {}
-    for layer in leaves_of(model)[0]:
-        reason = quantization.get("unsupported", {}).get(layer.name)
-        pattern = next((pattern for pattern, found in selections.items() if found.stays_float(layer)), None)
-        rule, hook = rule_of(layer), hooked.get(id(layer))
-        if pattern is not None:
-            reason = f"excluded by {pattern!r}"
-        elif reason is None and rule is not None and rule.role == "weighted" and not (hook and hook.kernels):
-            reason = _left_by(scheme) if quantization else "outside of the quantized part"
-        if reason is not None:
-            reasons[layer] = reason
-    return reasons
-
-
-def _left_by(scheme: Scheme) -> str:
-    if not scheme.float_outputs:
-        return "left in float by the scheme"
-    return (
-        f"{scheme.name!r} leaves the last layer of each head in float; "
-        f"get_scheme({scheme.name!r}).replace(float_outputs=False) quantizes it"
-    )
 
 
 def _range_texts(row: RangeRow) -> tuple[str, ...]:

@@ -22,6 +22,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import onnx
 from tqdm import tqdm
 
@@ -73,8 +74,8 @@ FILES: dict[str, dict[str, dict[str, Any]]] = {
 }
 
 
-def facts_of(report: Any) -> dict[str, Any]:
-    """What a report and, of an ONNX file, the checks say."""
+def facts_of(report: Any, images: np.ndarray) -> dict[str, Any]:
+    """What a report says; an ONNX file is checked besides, and run by ONNX Runtime as it does by itself."""
     found = {
         "megabytes": report.size_bytes / 1e6,
         "giga_macs": report.census.macs / 1e9,
@@ -86,6 +87,7 @@ def facts_of(report: Any) -> dict[str, Any]:
     }
     if report.format == "onnx":
         onnx.checker.check_model(str(report.path), full_check=True)
+        rb.runtime.load(report.path).raw(images)
         checked = rb.export.tensorrt.check(report.path)
         found["tensorrt"] = {severity: len(checked.of(severity)) for severity in ("error", "warning", "info")}
         found["tensorrt_errors"] = sorted({f"{one.rule}: {one.node}" for one in checked.of("error")})
@@ -113,7 +115,7 @@ def export_all(name: str, scheme: str, keep: Callable[[str, dict[str, Any]], Non
         start = time.process_time()
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / ("model.onnx" if options else "model.tflite")
-            facts = facts_of(rb.export_model(model, path, parity_data=images[:4], **options))
+            facts = facts_of(rb.export_model(model, path, parity_data=images[:4], **options), images[:1])
         keep(row, facts | {"cpu_s": time.process_time() - start})
     del model
     keras.backend.clear_session()

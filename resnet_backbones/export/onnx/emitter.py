@@ -28,7 +28,7 @@ from resnet_backbones.export.onnx.pairs import round_behind_moves
 from resnet_backbones.export.onnx.postprocess import check_post_processing, with_post_processing
 from resnet_backbones.export.onnx.steps import output_steps
 from resnet_backbones.export.onnx.targets import check_target
-from resnet_backbones.export.onnx.tensors import computed_tensors, names_of_moved
+from resnet_backbones.export.onnx.tensors import computed_tensors, intermediates, names_of_moved
 from resnet_backbones.export.onnx.unsigned import (
     convolve_lone_batch_norms,
     make_room_for_biases,
@@ -70,9 +70,17 @@ def write(emitted: Emitted, metadata: dict[str, Any], path: Path) -> None:
     path.write_bytes(append_metadata(emitted.data, metadata, "onnx"))
 
 
-def runner(path: Path) -> Callable[[np.ndarray], dict[str, np.ndarray]]:
-    """The file as a function of images, run by the runtime."""
-    return runtime.load(path).raw
+def runner(path: Path, request: ExportRequest) -> Callable[[np.ndarray], dict[str, np.ndarray]]:
+    """The file as a function of images, run by the runtime.
+
+    One for TensorRT is run operator by operator, as it is written. Where ONNX Runtime fuses Q and DQ into convolutions
+    of integers it rounds their biases, which TensorRT adds in float.
+    """
+    if not request.quantized or request.target != "tensorrt":
+        return runtime.load(path).raw
+    outputs = [output.name for output in onnx.load(str(path), load_external_data=False).graph.output]
+    run = intermediates(path, outputs)
+    return lambda images: {name: values for name, (values, _) in run(images).items()}
 
 
 def timer(path: Path, threads: int) -> Callable[[], object]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 
 import resnet_backbones as rb
@@ -54,3 +56,20 @@ def test_done_as_it_says_they_are_in_int8(tmp_path):
 def test_an_excluded_layer_is_named_by_its_pattern(scheme, tmp_path):
     report, _ = reasons(tmp_path, scheme, exclude=["scor*"])
     assert "Conv: excluded by 'scor*'" in report.float_operators.values()
+
+
+def test_what_is_in_float_by_choice_counts_neither_for_nor_against(tmp_path):
+    report, _ = reasons(tmp_path, "gpu_int8")
+    assert report.chosen_float_mac_share > 0.4
+    assert report.int8_mac_share + report.chosen_float_mac_share == pytest.approx(1.0)
+    assert report.passed
+    assert f"{100 * report.chosen_float_mac_share:.2f} % in float by choice" in str(report)
+
+
+def test_what_is_in_float_without_having_been_asked_for_fails(tmp_path):
+    report, _ = reasons(tmp_path, "gpu_int8")
+    by_accident = {output: dataclasses.replace(why, chosen=False) for output, why in report.float_reasons.items()}
+    report = dataclasses.replace(report, float_reasons=by_accident)
+    assert report.chosen_float_mac_share == 0.0
+    (failure,) = report.failures
+    assert "of the multiply-accumulates are in int8, 99 % are wanted" in failure
