@@ -2,7 +2,8 @@
 
 Each network is built at full depth and width for small images, with random weights and random batch norms, calibrated
 on patches of photographs, exported to LiteRT, and the file is read back. Results go to docs/int8_catalogue.json one by
-one; what stands there is not done again. The table goes to docs/int8_catalogue.md.
+one; what stands there is not done again. The table goes to docs/int8_catalogue.md. To convert the largest,
+resnext101_32x32d with 466 million parameters, takes more than 24 GiB of memory.
 
     python -m tests.export.int8_catalogue                   # about an hour on one core
     python -m tests.export.int8_catalogue "resnet50*" "mobilenetv2*"
