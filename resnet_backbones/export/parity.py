@@ -28,7 +28,7 @@ class OutputParity:
         within_two_steps: share of the values at most two steps off; ``None`` for a float file.
         cosine: between the two, flattened.
         of_itself: the same between runs of the quantized Keras model itself, each value shifted by
-            1e-5 of a step at most before it is rounded; measured where the file would fail without.
+            3e-5 of a step at most before it is rounded; measured where the file would fail without.
     """
 
     name: str

@@ -79,7 +79,7 @@ def _sentences(report: ExportReport) -> Iterator[str]:
     own = [entry for entry in report.parity if entry.of_itself]
     if own:
         yield (
-            "The quantized Keras model deviates from itself, too, when its values move by 1e-5 of a step "
+            "The quantized Keras model deviates from itself, too, when its values move by 3e-5 of a step "
             f"before they are rounded. {OF_ITS_OWN:g} times that is allowed: "
             + "; ".join(
                 f"{entry.name!r}: {100 * entry.within_two_steps_wanted:.2f} % within two steps, "

@@ -15,13 +15,13 @@ import tensorflow as tf
 
 from resnet_backbones.quantization import context
 
-#: Largest shift of a value before it is rounded, in steps: what sums in float32, and factors in 32 bits, are off by.
-NUDGE = 1e-5
+#: Largest shift of a value before it is rounded, in steps: what sums, and biases folded, in float32 are off by.
+NUDGE = 3e-5
 
 
 @contextlib.contextmanager
 def rounding_noise(seed: int) -> Iterator[None]:
-    """Within it, every activation is shifted at random, by 1e-5 of a step at most, before it is rounded.
+    """Within it, every activation is shifted at random, by 3e-5 of a step at most, before it is rounded.
 
     Args:
         seed: of the shifts.

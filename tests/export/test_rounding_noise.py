@@ -57,7 +57,13 @@ def compared(model, emitted, batch, path):
     return verify.Verification(model, formats.FORMATS["litert"], REQUEST, emitted, path).outputs([batch])
 
 
-def test_a_file_as_near_as_the_model_is_to_itself_passes(deep, emitted, batch, tmp_path):
+@pytest.fixture
+def much_noise(monkeypatch):
+    """So much that it does not depend on the machine which of the two deviates more."""
+    monkeypatch.setattr(noise, "NUDGE", 1e-3)
+
+
+def test_a_file_as_near_as_the_model_is_to_itself_passes(deep, emitted, batch, much_noise, tmp_path):
     (entry,) = compared(deep, emitted, batch, tmp_path / "deep.tflite")
     own = [run.within_two_steps for run in entry.of_itself]
     assert entry.within_two_steps < WITHIN_TWO_STEPS, "else nothing is tested here"
@@ -130,7 +136,7 @@ def test_what_is_wanted_is_the_bar_or_a_multiple_of_the_model_s_own_deviation():
     assert len(parity(0.5, 0.98, (0.5, 0.95)).failures) == 1
 
 
-def test_the_report_shows_it(deep, batch, tmp_path):
+def test_the_report_shows_it(deep, batch, much_noise, tmp_path):
     report = rb.export_model(deep, tmp_path / "deep.tflite", parity_data=batch)
     report.save(tmp_path / "deep.md")
     assert report.passed
