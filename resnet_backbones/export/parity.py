@@ -12,7 +12,7 @@ COSINE = 0.999
 WITHIN_TWO_STEPS = 0.99
 #: Where the quantized Keras model does not come that near to itself: so many times its own deviation is allowed. How
 #: far one run is from another is a matter of chance too: on four images, by a factor of two.
-OF_ITS_OWN = 2.0
+TIMES_ITS_OWN = 2.0
 #: Least cosine whatever the model's own deviation is.
 LEAST_COSINE = 0.99
 
@@ -43,13 +43,13 @@ class OutputParity:
     def cosine_wanted(self) -> float:
         """Least cosine that passes."""
         own = [1.0 - entry.cosine for entry in self.of_itself]
-        return min(COSINE, max(LEAST_COSINE, 1.0 - OF_ITS_OWN * float(np.mean(own)))) if own else COSINE
+        return min(COSINE, max(LEAST_COSINE, 1.0 - TIMES_ITS_OWN * float(np.mean(own)))) if own else COSINE
 
     @property
     def within_two_steps_wanted(self) -> float:
         """Least share of values within two steps that passes."""
         own = [1.0 - (entry.within_two_steps or 0.0) for entry in self.of_itself]
-        return min(WITHIN_TWO_STEPS, 1.0 - OF_ITS_OWN * float(np.mean(own))) if own else WITHIN_TWO_STEPS
+        return min(WITHIN_TWO_STEPS, 1.0 - TIMES_ITS_OWN * float(np.mean(own))) if own else WITHIN_TWO_STEPS
 
     @property
     def failures(self) -> list[str]:

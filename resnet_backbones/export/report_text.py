@@ -11,8 +11,9 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from resnet_backbones.export.parity import OF_ITS_OWN, OutputParity
+from resnet_backbones.export.parity import TIMES_ITS_OWN, OutputParity
 from resnet_backbones.export.request import QUANTIZED
+from resnet_backbones.quantization.rounding_noise import NUDGE
 
 if TYPE_CHECKING:
     from resnet_backbones.export.report import ExportReport
@@ -79,8 +80,8 @@ def _sentences(report: ExportReport) -> Iterator[str]:
     own = [entry for entry in report.parity if entry.of_itself]
     if own:
         yield (
-            "The quantized Keras model deviates from itself, too, when its values move by 3e-5 of a step "
-            f"before they are rounded. {OF_ITS_OWN:g} times that is allowed: "
+            f"The quantized Keras model deviates from itself, too, when its values move by {NUDGE:.0e} of a step "
+            f"before they are rounded. {TIMES_ITS_OWN:g} times that is allowed: "
             + "; ".join(
                 f"{entry.name!r}: {100 * entry.within_two_steps_wanted:.2f} % within two steps, "
                 f"cosine {entry.cosine_wanted:.6f}"

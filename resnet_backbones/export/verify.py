@@ -42,7 +42,7 @@ class Verification:
         self._model, self._row, self._request, self._emitted, self._path = model, row, request, emitted, path
 
     def outputs(self, batches: list[np.ndarray]) -> list[OutputParity]:
-        """Compares each output.
+        """Compares each output; where one of a quantized file misses its bar, the Keras model with itself too.
 
         Args:
             batches: images as the file takes them.
@@ -65,7 +65,7 @@ class Verification:
         return [
             dataclasses.replace(
                 entry,
-                of_itself=tuple(self._compared(entry.name, run[entry.name], expected[entry.name]) for run in itself),
+                of_itself=tuple(self._compared(entry.name, own[entry.name], expected[entry.name]) for own in itself),
             )
             for entry in found
         ]

@@ -13,10 +13,10 @@ from typing import Any
 import tensorflow as tf
 
 from resnet_backbones.keras_api import float32_variable, keras
+from resnet_backbones.quantization.export_forms import LEAST_OF_LARGEST
 from resnet_backbones.quantization.kernel_quantizer import KernelQuantizer
 
 _LARGEST = 2.0**31  # in steps: what an int32 holds
-_SMALLEST_FACTOR = 1e-3  # of the largest: what a batch norm's factor is raised to in a LiteRT file
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,7 +40,8 @@ class BiasRounding:
             layer: the weighted layer, or the batch norm behind it.
 
         Returns:
-            ``{"bias": ...}`` or ``{"beta": ...}``; empty where it adds nothing.
+            ``{"bias": ...}`` or ``{"beta": ...}``, float32 or the layer's compute type, a value a channel; empty where
+            the layer has neither: what a batch norm without ``beta`` adds stays unrounded.
         """
         if isinstance(layer, keras.layers.BatchNormalization):
             return self._of_batch_norm(layer)
@@ -59,7 +60,7 @@ class BiasRounding:
         mean = tf.cast(_values(layer.moving_mean) - (0.0 if bias is None else _values(bias)), tf.float64)
         beta = _values(layer.beta)
         size = tf.abs(factor)
-        alive = size >= _SMALLEST_FACTOR * tf.reduce_max(size)
+        alive = size >= LEAST_OF_LARGEST * tf.reduce_max(size)
         steps = size * (self._steps() if self.kernels else tf.cast(self.read.step(), tf.float64) / 127.0)
         error = _error(tf.cast(beta, tf.float64) - mean * factor, steps)
         return {"beta": beta + tf.cast(tf.where(alive, error, 0.0), beta.dtype)}

@@ -17,6 +17,8 @@ from resnet_backbones.quantization.kernel_quantizer import read
 from resnet_backbones.quantization.rules import activation_name
 
 _layers = keras.layers
+#: What the scales of a batch norm are raised to in a LiteRT file, as a part of the largest.
+LEAST_OF_LARGEST = 1e-3
 # Operations that leave the range of a tensor to what they read.
 _MOVES = frozenset({"Identity", "Cast", "Reshape", "Transpose", "StridedSlice", "Tile", "ExpandDims", "Squeeze", "Pad"})
 
@@ -203,5 +205,5 @@ def _never_zero(gamma: np.ndarray) -> np.ndarray:
     in float. Such channels are common: blocks start with zeros, and training prunes some. A thousandth of the largest
     is less than half a step of the result, and large enough for the bias to fit 32 bits.
     """
-    least = 1e-3 * (np.abs(gamma).max() or 1.0)
+    least = LEAST_OF_LARGEST * (np.abs(gamma).max() or 1.0)
     return np.where(np.abs(gamma) < least, np.copysign(least, gamma), gamma).astype(np.float32)

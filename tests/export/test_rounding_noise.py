@@ -10,7 +10,7 @@ import pytest
 import resnet_backbones as rb
 from resnet_backbones.export import formats, litert, verify
 from resnet_backbones.export.flatbuffer import read_model, write_model
-from resnet_backbones.export.parity import COSINE, LEAST_COSINE, OF_ITS_OWN, WITHIN_TWO_STEPS, OutputParity
+from resnet_backbones.export.parity import COSINE, LEAST_COSINE, TIMES_ITS_OWN, WITHIN_TWO_STEPS, OutputParity
 from resnet_backbones.export.request import ExportRequest
 from resnet_backbones.keras_api import keras
 from resnet_backbones.quantization import rounding_noise as noise
@@ -129,8 +129,8 @@ def test_what_is_wanted_is_the_bar_or_a_multiple_of_the_model_s_own_deviation():
     assert (exact.within_two_steps_wanted, exact.cosine_wanted) == (WITHIN_TWO_STEPS, COSINE)
     assert len(exact.failures) == 2
     apart = parity(0.9, 0.997, (0.92, 0.998), (0.88, 0.996))
-    assert apart.within_two_steps_wanted == pytest.approx(1 - 0.1 * OF_ITS_OWN)
-    assert apart.cosine_wanted == pytest.approx(1 - 0.003 * OF_ITS_OWN)
+    assert apart.within_two_steps_wanted == pytest.approx(1 - 0.1 * TIMES_ITS_OWN)
+    assert apart.cosine_wanted == pytest.approx(1 - 0.003 * TIMES_ITS_OWN)
     assert apart.failures == []
     assert parity(0.5, 0.98, (0.5, 0.95)).cosine_wanted == LEAST_COSINE
     assert len(parity(0.5, 0.98, (0.5, 0.95)).failures) == 1
@@ -142,5 +142,5 @@ def test_the_report_shows_it(deep, batch, much_noise, tmp_path):
     assert report.passed
     text = (tmp_path / "deep.md").read_text()
     assert text.count("Keras against itself") == 3
-    assert f"{OF_ITS_OWN:g} times that is allowed" in text
+    assert f"{TIMES_ITS_OWN:g} times that is allowed" in text
     assert len(report.to_dict()["parity"][0]["of_itself"]) == 3
