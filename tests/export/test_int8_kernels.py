@@ -8,7 +8,7 @@ import pytest
 import resnet_backbones as rb
 from resnet_backbones.export.flatbuffer import read_model
 from resnet_backbones.keras_api import DEPTHWISE_KERNEL, keras
-from resnet_backbones.quantization import hooks_of
+from resnet_backbones.quantization import hooks_of, kernel_quantizer
 from resnet_backbones.quantization.quantizers import read
 from tests.small_nets import images, randomise
 
@@ -43,10 +43,13 @@ def net():
     return model
 
 
-@pytest.fixture(scope="module")
-def constants(net, tmp_path_factory):
+@pytest.fixture(scope="module", params=["given as int16", "too large for that"])
+def constants(request, net, tmp_path_factory):
     """Shape -> (integers, scales) of every kernel in the file."""
-    report = rb.export_model(net, tmp_path_factory.mktemp("kernels") / "it.tflite")
+    with pytest.MonkeyPatch.context() as patch:
+        if request.param == "too large for that":
+            patch.setattr(kernel_quantizer, "MOST_FOLDED", 0)
+        report = rb.export_model(net, tmp_path_factory.mktemp("kernels") / "it.tflite")
     model = read_model(report.path.read_bytes())
     found = {}
     for tensor in model.subgraphs[0].tensors:
