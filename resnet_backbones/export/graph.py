@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from resnet_backbones.export.dilation import dilation_in_one_operation
+from resnet_backbones.export.convolutions import convolutions_in_one_operation
 from resnet_backbones.export.parts import OutputParts
 from resnet_backbones.export.preprocess import pixel_range, prepared
 from resnet_backbones.export.sources import Sources
@@ -135,7 +135,7 @@ def build_graph(
     with (
         context.use_mode(mode),
         computing_in_float32(model),
-        dilation_in_one_operation(model),
+        convolutions_in_one_operation(model),
         own_calls_replaced(others),
         replaced_calls(graph.sources.layers, graph.sources.recorder),
         replaced_calls(joins + [call.layer for call in leading], replacement),

@@ -36,6 +36,7 @@ class Sources:
         self._returned: dict[int, str] = {}  # the same, its range included
         self._renamed: dict[str, str] = {}
         self._ranged: set[int] = set()  # orders of calls whose result has a range
+        self._convolved: set[int] = set()  # orders of calls that a depthwise convolution stands for
 
     @property
     def layers(self) -> list[Any]:
@@ -55,7 +56,10 @@ class Sources:
             outputs = call(*args, **kwargs)
             entry = self._calls.get((id(layer), index))
             if entry is not None:
-                self._of_operation.update((made.name, entry) for made in graph.get_operations()[before:])
+                made = graph.get_operations()[before:]
+                self._of_operation.update((operation.name, entry) for operation in made)
+                if any(operation.type == "DepthwiseConv2dNative" for operation in made):
+                    self._convolved.add(entry.order)
                 flat = [value for value in tf.nest.flatten(outputs) if tf.is_tensor(value)]
                 if len(flat) == 1:
                     self._shapes[entry.order] = tuple(flat[0].shape)
@@ -195,7 +199,8 @@ class Sources:
             if role_of(call.layer) == "weighted":
                 after = self._consumer(call)
                 return call, after.layer if after is not None and self._folds(after) else None
-            if not self._folds(call) and not _only_shifts(call.layer) and activation_name(call.layer) is None:
+            shifts = _only_shifts(call.layer) and call.order not in self._convolved
+            if not self._folds(call) and not shifts and activation_name(call.layer) is None:
                 return None
             call = self._trace.producer(call.inputs[0]) if call.inputs else None
         return None

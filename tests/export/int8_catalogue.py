@@ -47,6 +47,20 @@ def photograph_patches(size: int, count: int = 8, every: int = 2) -> np.ndarray:
     return np.stack(patches).astype("float32") / 127.5 - 1.0
 
 
+def quantized(name: str, scheme: str) -> tuple[Any, np.ndarray]:
+    """A backbone with random weights, post-training quantized for small images; and those images.
+
+    Args:
+        name: a registered name.
+        scheme: a quantization scheme.
+    """
+    size = 32 if rb.backbone_info(name).input_size <= 32 else 64
+    images = photograph_patches(size)
+    keras.utils.set_random_seed(0)
+    backbone = randomise(rb.create_backbone(name, input_shape=(size, size, 3)))
+    return rb.quantize_post_training(backbone, scheme, calibration_data=images), images
+
+
 def int8_facts(name: str) -> dict[str, Any]:
     """Quantizes one backbone, exports it and reads the file.
 
@@ -55,27 +69,54 @@ def int8_facts(name: str) -> dict[str, Any]:
 
     Returns:
         The image size, the file's size in MB, its multiply-accumulates in millions, its operators, those that must be
-        int8 and are not, and the worst cosine and share within two steps of its levels against Keras.
+        int8 and are not, kernels that are not in the file or differ from Keras', and the worst cosine and share within
+        two steps of its levels against Keras.
     """
     start = time.process_time()
-    size = 32 if rb.backbone_info(name).input_size <= 32 else 64
-    images = photograph_patches(size)
-    keras.utils.set_random_seed(0)
-    backbone = randomise(rb.create_backbone(name, input_shape=(size, size, 3)))
-    rb.quantize_post_training(backbone, calibration_data=images)
+    backbone, images = quantized(name, "edge_int8")
     with tempfile.TemporaryDirectory() as folder:
         report = rb.export_model(backbone, Path(folder) / "model.tflite", parity_data=images[:2])
     operators = {f"{kind} {dtype}": count for (kind, dtype), count in sorted(report.operators.items())}
     floats = {f"{op.kind} {op.dtype}" for op in report.census.not_int8() if op.kind in MUST_BE_INT8}
     facts = {
-        "size": size,
+        "size": images.shape[1],
         "megabytes": report.size_bytes / 1e6,
         "mega_macs": report.census.macs / 1e6,
         "operators": operators,
         "not_int8": sorted(floats),
+        "kernels_missing": report.kernels.missing,
+        "kernels_different": report.kernels.different,
         "cosine": min(entry.cosine for entry in report.parity),
         "within_two_steps": min(entry.within_two_steps for entry in report.parity),
         "cpu_s": time.process_time() - start,
+    }
+    del backbone, report
+    keras.backend.clear_session()
+    gc.collect()
+    return facts
+
+
+def tensorrt_facts(name: str) -> dict[str, Any]:
+    """Quantizes one backbone for TensorRT, exports it and checks the file.
+
+    Args:
+        name: a registered name.
+
+    Returns:
+        What TensorRT's rules have against the file, kernels that are not in it or differ from Keras', its int8 share of
+        multiply-accumulates, and the worst cosine of its levels against Keras.
+    """
+    backbone, images = quantized(name, "gpu_int8")
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "model.onnx"
+        report = rb.export_model(backbone, path, target="tensorrt", parity_data=images[:2])
+        errors = [f"{one.rule}: {one.node}" for one in rb.export.tensorrt.check(path).of("error")]
+    facts = {
+        "errors": errors,
+        "kernels_missing": report.kernels.missing,
+        "kernels_different": report.kernels.different,
+        "int8_share": report.int8_mac_share,
+        "cosine": min(entry.cosine for entry in report.parity),
     }
     del backbone, report
     keras.backend.clear_session()

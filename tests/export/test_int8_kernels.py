@@ -102,3 +102,23 @@ def test_a_kernel_has_the_integers_and_the_scales_that_training_saw(kind, net, c
     assert found_axis == axis
     np.testing.assert_array_equal(found, integers)
     np.testing.assert_allclose(found_scales, scales, rtol=1e-6)
+
+
+SMALL_RESNEXT = {"depths": (1, 1), "widths": (8, 16), "groups": 4}
+
+
+@pytest.mark.parametrize("file", ["it.tflite", "it.onnx"])
+@pytest.mark.parametrize(
+    ("name", "changes", "kernels"),
+    [
+        ("resnext50_32x4d", SMALL_RESNEXT, 9),  # convolutions in groups
+        ("mobilenetv3_small_050", {}, 52),  # gates whose shift is a convolution of its own in LiteRT
+    ],
+)
+def test_all_kernels_of_a_network_are_found(name, changes, kernels, file, tmp_path):
+    backbone = rb.create_backbone(name, input_shape=(32, 32, 3), **changes)
+    model = rb.quantize_post_training(randomise(backbone), "portable_int8", calibration_data=images(4, 32, 32, 3))
+    report = rb.export_model(model, tmp_path / file, parity_data=images(2, 32, 32, 3))
+    assert report.kernels.missing == report.kernels.different == []
+    assert report.kernels.compared == kernels
+    assert report.int8_mac_share == 1.0

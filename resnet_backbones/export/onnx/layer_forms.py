@@ -9,9 +9,6 @@ import tensorflow as tf
 
 from resnet_backbones.keras_api import keras
 from resnet_backbones.keras_api.operations import is_operation
-from resnet_backbones.quantization.hooks import item_replaced, own_call
-
-_COMPILED = "_jit_compiled_convolution_op"
 
 
 def plain_form(layer: Any) -> Callable[..., Any] | None:
@@ -21,11 +18,9 @@ def plain_form(layer: Any) -> Callable[..., Any] | None:
         layer: any layer, or a bare operation of a functional model.
 
     Returns:
-        For nearest upsampling of rows or columns, which is made of reshapes and tiles, the resizing operator; for a
-        convolution in groups that is compiled, the same uncompiled; ``None`` for all else.
+        For nearest upsampling of rows or columns, which is made of reshapes and tiles, the resizing operator;
+        ``None`` for all else.
     """
-    if isinstance(layer, keras.layers.Conv2D) and layer.groups > 1 and hasattr(layer, _COMPILED):
-        return _not_compiled(layer, own_call(layer))
     if isinstance(layer, keras.layers.UpSampling2D):
         nearest = layer.interpolation == "nearest" and layer.data_format == "channels_last"
         return (lambda inputs, *_, **__: _enlarged(inputs, *layer.size)) if nearest else None
@@ -39,16 +34,6 @@ def plain_form(layer: Any) -> Callable[..., Any] | None:
             lambda values: call(values, repeats, axis=axis, **more), inputs, repeats, axis
         )
     return None
-
-
-def _not_compiled(layer: Any, call: Callable[..., Any]) -> Callable[..., Any]:
-    """A convolution that tf_keras compiles as a function, which hides the operator in it, as that operator."""
-
-    def uncompiled(*args, **kwargs):
-        with item_replaced(layer.__dict__, _COMPILED, layer.convolution_op):
-            return call(*args, **kwargs)
-
-    return uncompiled
 
 
 def _repeated(call: Callable[[Any], Any], inputs: Any, repeats: Any, axis: Any) -> Any:

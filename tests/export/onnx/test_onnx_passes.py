@@ -73,6 +73,7 @@ def test_negative_zero_and_tiny_batch_norm_scales(target, noise, tmp_path):
         lambda: layers.DepthwiseConv2D(3, depth_multiplier=2, padding="same", strides=2),
         lambda: layers.Conv2DTranspose(4, 3, strides=2, padding="same"),
         lambda: layers.SeparableConv2D(4, 3, padding="same"),
+        lambda: layers.Conv2D(6, 3, groups=3),
         lambda: layers.Conv2D(6, 3, groups=3, dilation_rate=2),
         lambda: layers.UpSampling2D(2),
         lambda: layers.UpSampling2D(2, interpolation="bilinear"),
