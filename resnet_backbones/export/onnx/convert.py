@@ -24,13 +24,24 @@ _LEFT_OUT = ("q_dq_optimizer", "const_dequantize_optimizer", "merge_duplication"
 
 
 class _TransposeOptimizer(TransposeOptimizer):
-    """Leaves biases where they are: tf2onnx adds them in place, and names the convolution anew.
-
-    Our own folding keeps the layer's name, by which a file's kernels are compared with the model's.
-    """
+    """tf2onnx's, which moves transpositions together until they cancel, but for sums and products."""
 
     def _add_handler(self, trans, node):
+        """Leaves biases where they are: tf2onnx adds them in place, and names the convolution anew.
+
+        Our own folding keeps the layer's name, by which a file's kernels are compared with the model's.
+        """
         return self._handle_node_having_branches(trans, node)
+
+    def _mul_handler(self, trans, node):
+        """Takes a transposition past a product with anything, where tf2onnx wants the other factor transposed too.
+
+        Efficient channel attention's gate is one reshaped: to transpose it instead costs nothing.
+        """
+        if super()._mul_handler(trans, node):
+            return True
+        ranks = {len(self._g.get_shape(name) or ()) for name in node.input}
+        return ranks == {4} and self._handle_node_having_branches(trans, node)
 
 
 def to_onnx(graph: ExportGraph, *, layout: str, signed: bool) -> onnx.ModelProto:

@@ -69,6 +69,7 @@ def remove_needless_moves(graph: Graph) -> None:
     _transpose_behind_pairs(graph)
     for node in graph.of_kind("Transpose"):
         _join_transposes(graph, node)
+    _reshape_instead_of_transposing_ones(graph)
     for node in graph.of_kind("Resize"):
         _join_resizes(graph, node)
     for node in graph.of_kind("Reshape"):
@@ -128,6 +129,19 @@ def _join_transposes(graph: Graph, node: Node) -> None:
         graph.redirect(node.output, before.inputs[0])
     else:
         node.inputs, node.attributes["perm"] = [before.inputs[0]], order
+
+
+def _reshape_instead_of_transposing_ones(graph: Graph) -> None:
+    """A transposition of what has one axis only, such as a gate of each channel, leaves values in place: a reshape."""
+    shapes = graph.shapes() if graph.of_kind("Transpose") else {}
+    for node in graph.of_kind("Transpose"):
+        shape, order = shapes.get(node.inputs[0]), node.attributes["perm"]
+        if shape is None or order[0] != 0 or node.inputs[0] in graph.constants:
+            continue
+        if None not in shape[1:] and sum(size != 1 for size in shape[1:]) <= 1:
+            target = np.asarray([-1, *(shape[axis] for axis in order[1:])], np.int64)
+            node.kind, node.attributes = "Reshape", {}
+            node.inputs.append(graph.constant(target, f"{node.output}_shape"))
 
 
 def _join_resizes(graph: Graph, node: Node) -> None:

@@ -104,6 +104,22 @@ def test_padding_is_merged_into_convolution_and_pooling(noise, tmp_path):
     assert "Pad" not in kinds(tmp_path / "a.onnx")
 
 
+@pytest.mark.parametrize("batch", [1, None])
+@pytest.mark.parametrize(("target", "scheme"), [("tensorrt", "gpu_int8"), ("onnxruntime", "edge_int8")])
+def test_efficient_channel_attention_transposes_no_images(target, scheme, batch, noise, tmp_path):
+    keras.utils.set_random_seed(1)
+    inputs = keras.Input((16, 16, 3))
+    x = layers.Conv2D(8, 3, activation="relu")(inputs)
+    gate = layers.Reshape((8, 1, 1))(layers.GlobalAveragePooling2D(keepdims=True)(x))
+    gate = layers.Activation("sigmoid")(layers.Conv2D(1, (3, 1), padding="same")(gate))
+    x = layers.Multiply()([x, layers.Reshape((1, 1, 8))(gate)])
+    model = quantized(keras.Model(inputs, layers.Conv2D(4, 3)(layers.Conv2D(4, 3)(x))), noise, scheme)
+    report = rb.export_model(model, tmp_path / "a.onnx", target=target, batch=batch, parity_data=noise)
+    assert kinds(tmp_path / "a.onnx").count("Transpose") == 1  # of what is returned
+    assert report.parity[0].cosine > 0.9995
+    assert target != "tensorrt" or not rb.export.tensorrt.check(tmp_path / "a.onnx").of("error")
+
+
 def test_hard_sigmoid_is_one_operator(noise, tmp_path):
     stack = [layers.Conv2D(4, 3), layers.Activation("hard_sigmoid"), layers.Conv2D(4, 3)]
     report = rb.export_model(model_of(*stack), tmp_path / "a.onnx", parity_data=noise[:1])
