@@ -3,7 +3,7 @@
 Each network is built at full depth and width for small images, with random weights and random batch norms, calibrated
 on patches of photographs, exported to LiteRT, and the file is read back. Results go to docs/int8_catalogue.json one by
 one; what stands there is not done again. The table goes to docs/int8_catalogue.md. To convert the largest,
-resnext101_32x32d with 466 million parameters, takes 20 GB of memory, and glibc must give back what is freed.
+resnext101_32x32d with 466 million parameters, takes more than 24 GB of memory and swap, and glibc set to give back.
 
     python -m tests.export.int8_catalogue                   # about an hour on one core
     python -m tests.export.int8_catalogue "resnet50*" "mobilenetv2*"
