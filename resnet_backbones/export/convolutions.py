@@ -15,20 +15,22 @@ from typing import Any
 
 import tensorflow as tf
 
-from resnet_backbones.keras_api import keras
-from resnet_backbones.quantization.hooks import item_replaced
+from resnet_backbones.keras_api import DEPTHWISE_KERNEL, keras
+from resnet_backbones.quantization.composites import dilated_depthwise
+from resnet_backbones.quantization.hooks import item_replaced, own_calls_replaced
 
 _OPERATION, _COMPILED = "convolution_op", "_jit_compiled_convolution_op"  # the second: of tf_keras, if in groups
 
 
 @contextlib.contextmanager
 def convolutions_in_one_operation(model: Any) -> Iterator[None]:
-    """Within it, the model's dilated and grouped convolutions are traced as a single operation. Depthwise ones are not.
+    """Within it, the model's dilated and grouped convolutions are traced as a single operation.
 
     Args:
         model: a built model.
     """
-    with contextlib.ExitStack() as replaced:
+    depthwise = [(layer, _depthwise(layer)) for layer in filter(_is_dilated_depthwise, model._flatten_layers())]
+    with own_calls_replaced(depthwise), contextlib.ExitStack() as replaced:
         for layer in filter(_is_several, model._flatten_layers()):
             for name in (_OPERATION, *([_COMPILED] if hasattr(layer, _COMPILED) else [])):
                 replaced.enter_context(item_replaced(layer.__dict__, name, _convolution(layer)))
@@ -52,3 +54,25 @@ def _convolution(layer: Any) -> Any:
         return tf.nn.conv2d(inputs, kernel, list(layer.strides), layer.padding.upper(), dilations=dilations)
 
     return convolution
+
+
+def _is_dilated_depthwise(layer: Any) -> bool:
+    kind = keras.layers.DepthwiseConv2D
+    return (
+        isinstance(layer, kind)
+        and type(layer).call is kind.call  # not a subclass' own
+        and layer.data_format == "channels_last"
+        and max(layer.dilation_rate) > 1
+        and max(layer.strides) == 1
+    )
+
+
+def _depthwise(layer: Any) -> Any:
+    def depthwise(inputs):
+        kernel = tf.convert_to_tensor(getattr(layer, DEPTHWISE_KERNEL))
+        outputs = dilated_depthwise(inputs, kernel, layer.padding.upper(), layer.dilation_rate)
+        if layer.use_bias:
+            outputs = tf.nn.bias_add(outputs, tf.convert_to_tensor(layer.bias))
+        return outputs if layer.activation is None else layer.activation(outputs)
+
+    return depthwise

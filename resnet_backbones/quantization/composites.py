@@ -12,6 +12,8 @@ from typing import Any
 
 import tensorflow as tf
 
+from resnet_backbones.quantization import context
+
 # LiteRT fixes the output of a sigmoid in int8: scale 1/256, zero point -128.
 SIGMOID_RANGE = (0.0, 255.0 / 256.0)
 
@@ -48,18 +50,32 @@ class Composite:
 def _separable(steps: Steps, inputs: Any) -> Any:
     """A depthwise convolution, and a 1x1 convolution of its result."""
     value = steps.value
-    outputs = tf.nn.depthwise_conv2d(
-        inputs,
-        tf.convert_to_tensor(value("depthwise_kernel")),
-        [1, *value("strides"), 1],
-        value("padding").upper(),
-        dilations=list(value("dilation_rate")),
-    )
+    kernel, padding = tf.convert_to_tensor(value("depthwise_kernel")), value("padding").upper()
+    dilations = list(value("dilation_rate"))
+    if context.mode() in context.EXPORTS and max(dilations) > 1:
+        outputs = dilated_depthwise(inputs, kernel, padding, dilations)
+    else:
+        outputs = tf.nn.depthwise_conv2d(inputs, kernel, [1, *value("strides"), 1], padding, dilations=dilations)
     outputs = tf.nn.conv2d(steps.between(0, outputs), tf.convert_to_tensor(value("pointwise_kernel")), 1, "VALID")
     if value("use_bias"):
         outputs = tf.nn.bias_add(outputs, tf.convert_to_tensor(value("bias")))
     activation = value("activation")
     return outputs if activation is None else activation(outputs)
+
+
+def dilated_depthwise(inputs: Any, kernel: Any, padding: str, dilations: Sequence[int]) -> Any:
+    """A dilated depthwise convolution as one operation, where TensorFlow moves pixels into the batch, for export only:
+    TensorFlow itself cannot run it on a CPU.
+
+    Args:
+        inputs: images, channels last.
+        kernel: (height, width, channels, multiplier).
+        padding: ``"SAME"`` or ``"VALID"``.
+        dilations: of rows and of columns.
+    """
+    return tf.raw_ops.DepthwiseConv2dNative(
+        input=inputs, filter=kernel, strides=[1, 1, 1, 1], padding=padding, dilations=[1, *dilations, 1]
+    )
 
 
 def _in_pairs(steps: Steps, inputs: Sequence[Any]) -> Any:

@@ -77,6 +77,22 @@ def test_an_int8_file_takes_any_number_of_images_and_gives_each_what_it_gives_al
     assert read_metadata(many.path)["input"]["shape"] == [None, 16, 16, 3]
 
 
+@pytest.mark.parametrize("kind", [layers.DepthwiseConv2D, lambda *a, **k: layers.SeparableConv2D(8, *a, **k)])
+def test_dilated_depthwise_convolutions_of_any_number_of_images_are_int8(kind, tmp_path):
+    keras.utils.set_random_seed(0)
+    stack = [
+        layers.Conv2D(8, 3),
+        kind(3, dilation_rate=(2, 3), activation="relu", bias_initializer="normal"),
+        layers.Conv2D(4, 1),
+    ]
+    model = rb.quantize_post_training(
+        keras.Sequential([layers.Input((16, 16, 3)), *stack]), calibration_data=pixels(8, 16, 16, 3)
+    )
+    report = rb.export_model(model, tmp_path / "any.tflite", batch=None, parity_data=pixels(3, 16, 16, 3))
+    assert {kind for kind, _ in report.operators} == {"CONV_2D", "DEPTHWISE_CONV_2D"}
+    assert report.passed, report.failures
+
+
 def test_a_file_takes_a_fixed_number_of_images(net, tmp_path):
     report = rb.export_model(net, tmp_path / "four.tflite", batch=4, parity_data=pixels(6, 16, 16, 3))
     assert report.passed, report.failures

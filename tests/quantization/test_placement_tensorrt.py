@@ -66,6 +66,16 @@ def test_what_is_pooled_has_a_range_and_a_convolution_behind_it_the_same():
     }
 
 
+def test_a_separable_convolution_has_a_range_before_each_of_its_two():
+    image = layers.Input((8, 8, 3))
+    model = keras.Model(image, conv_bn(layers.SeparableConv2D(4, 3, name="separable")(image), "last"))
+    assert points(model, scheme=get_scheme("gpu_int8").replace(float_outputs=False)) == {
+        "separable[0]:input:0",
+        "separable[0]:between:0",
+        "last[0]:input:0",
+    }
+
+
 def test_padding_before_a_convolution_is_behind_the_range():
     image = layers.Input((8, 8, 3))
     x = layers.ZeroPadding2D(name="pad")(conv_bn(image, "stem", activation="relu"))

@@ -53,6 +53,7 @@ class TensorRTPlacer(Placer):
         if call.order not in self._last:
             self._quantize(call, range(len(call.inputs)))
             self.kernel(call)
+            self.between(call)  # a separable convolution is two weighted layers
 
     def place_batch_norm(self, call: LeafCall) -> None:
         self.placement.lone_batch_norms.append(call.order)

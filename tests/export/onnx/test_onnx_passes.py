@@ -75,17 +75,22 @@ def test_negative_zero_and_tiny_batch_norm_scales(target, noise, tmp_path):
         lambda: layers.SeparableConv2D(4, 3, padding="same"),
         lambda: layers.Conv2D(6, 3, groups=3),
         lambda: layers.Conv2D(6, 3, groups=3, dilation_rate=2),
+        lambda: layers.DepthwiseConv2D(3, dilation_rate=2),
+        lambda: layers.SeparableConv2D(4, 3, dilation_rate=2, padding="same"),
         lambda: layers.UpSampling2D(2),
         lambda: layers.UpSampling2D(2, interpolation="bilinear"),
         lambda: layers.ZeroPadding2D(((1, 2), (0, 3))),
     ],
 )
-@pytest.mark.parametrize("target", ["tensorrt", "onnxruntime"])
-def test_layers_in_the_middle(layer, target, noise, tmp_path):
+@pytest.mark.parametrize(
+    ("target", "scheme"), [("tensorrt", "gpu_int8"), ("tensorrt", "portable_int8"), ("onnxruntime", "portable_int8")]
+)
+def test_layers_in_the_middle(layer, target, scheme, noise, tmp_path):
     keras.utils.set_random_seed(1)
     stack = [layers.Conv2D(3, 3, activation="relu"), layer(), layers.Conv2D(4, 3)]
-    model = quantized(model_of(*stack), noise)
+    model = quantized(model_of(*stack), noise, rb.quantization.get_scheme(scheme).replace(float_outputs=False))
     report = rb.export_model(model, tmp_path / "a.onnx", target=target, batch=None, parity_data=noise)
+    assert target != "tensorrt" or not rb.export.tensorrt.check(tmp_path / "a.onnx").of("error")
     assert report.parity[0].cosine > 0.9995
     assert report.int8_mac_share == 1.0
     assert report.kernels.compared == report.kernels.equal >= 2
