@@ -11,6 +11,7 @@ from typing import Any
 import tensorflow as tf
 
 from resnet_backbones.keras_api import keras
+from resnet_backbones.keras_api.operations import operation_name
 from resnet_backbones.quantization.hooks import hook_of
 from resnet_backbones.quantization.placement.selection import layer_paths
 from resnet_backbones.quantization.placement.trace import LeafCall, Trace
@@ -199,13 +200,15 @@ class Sources:
             if role_of(call.layer) == "weighted":
                 after = self._consumer(call)
                 return call, after.layer if after is not None and self._folds(after) else None
-            shifts = _only_shifts(call.layer) and call.order not in self._convolved
+            shifts = _only_shifts(call) and call.order not in self._convolved
             if not self._folds(call) and not shifts and activation_name(call.layer) is None:
                 return None
             call = self._trace.producer(call.inputs[0]) if call.inputs else None
         return None
 
 
-def _only_shifts(layer: Any) -> bool:
-    """Whether a layer adds a number to all values, which an ONNX file adds to the bias before it."""
-    return isinstance(layer, keras.layers.Rescaling) and layer.scale == 1
+def _only_shifts(call: LeafCall) -> bool:
+    """Whether a call adds a number to all values, which an ONNX file adds to the bias before it."""
+    if isinstance(call.layer, keras.layers.Rescaling):
+        return call.layer.scale == 1
+    return operation_name(call.layer) in ("add", "subtract") and len(call.inputs) == 1

@@ -122,3 +122,16 @@ def test_all_kernels_of_a_network_are_found(name, changes, kernels, file, tmp_pa
     assert report.kernels.missing == report.kernels.different == []
     assert report.kernels.compared == kernels
     assert report.int8_mac_share == 1.0
+
+
+@pytest.mark.parametrize("file", ["it.tflite", "it.onnx"])
+def test_a_kernel_is_found_where_a_bare_sum_with_a_number_follows(file, tmp_path):
+    image = layers.Input((16, 16, 3))
+    x = layers.Conv2D(4, 3, activation="relu")(image)
+    gate = layers.Conv2D(4, 1, name="gate", bias_initializer="normal")(x)
+    gate = layers.ReLU(6.0)(gate + 3.0) * (1.0 / 6.0)  # the hard sigmoid of keras.applications' MobileNetV3
+    model = keras.Model(image, layers.Conv2D(4, 3)(layers.Multiply()([x, gate])))
+    rb.quantize_post_training(model, "portable_int8", calibration_data=images(4, 16, 16, 3))
+    report = rb.export_model(model, tmp_path / file, parity_data=images(2, 16, 16, 3))
+    assert report.kernels.missing == report.kernels.different == []
+    assert report.kernels.compared == 3
