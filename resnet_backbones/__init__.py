@@ -8,8 +8,6 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-__version__ = "0.1.0"
-
 # name -> module it lives in
 _NAMES = {
     "Backbone": "backbone",
@@ -91,6 +89,7 @@ __all__ = [
 ]
 
 if TYPE_CHECKING:
+    __version__: str
     from resnet_backbones import adapters, export, quantization, runtime, weights
     from resnet_backbones.backbone import Backbone, from_model
     from resnet_backbones.block_registry import register_block
@@ -130,10 +129,26 @@ def __getattr__(name: str) -> Any:
         value = getattr(importlib.import_module(f"{__name__}.{_NAMES[name]}"), name)
     elif name in _MODULES:
         value = importlib.import_module(f"{__name__}.{name}")
+    elif name == "__version__":
+        value = _version()
     else:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     globals()[name] = value  # next time without this function
     return value
+
+
+def _version() -> str:
+    """The installed version; of a source tree that is not installed, the one it would install."""
+    from importlib import metadata
+
+    try:
+        return metadata.version("resnet-backbones")
+    except metadata.PackageNotFoundError:
+        import tomllib
+        from pathlib import Path
+
+        settings = Path(__file__).resolve().parents[1] / "pyproject.toml"
+        return tomllib.loads(settings.read_text())["project"]["version"] if settings.is_file() else "0+unknown"
 
 
 def __dir__() -> list[str]:
