@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import importlib
 import importlib.util
-import json
 import logging
 import sys
 from collections.abc import Iterator
@@ -15,6 +14,8 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 from rich.markup import escape
+
+from resnet_backbones.json_text import json_text
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for other programs.")]
 # What the library raises for a caller's mistake, or for a machine that cannot do it; each message says what to do.
@@ -29,8 +30,8 @@ def console(*, error: bool = False) -> Console:
 
 
 def print_json(data: Any) -> None:
-    """Prints plain values as JSON."""
-    typer.echo(json.dumps(data, indent=2))
+    """Prints plain values as JSON; NaN and infinity as null."""
+    typer.echo(json_text(data, indent=2))
 
 
 def fail(message: str) -> typer.Exit:

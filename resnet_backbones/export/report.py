@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -15,6 +14,7 @@ from resnet_backbones.export.layers import LayerParity
 from resnet_backbones.export.parity import OutputParity, output_parity
 from resnet_backbones.export.request import QUANTIZED
 from resnet_backbones.files import written_whole
+from resnet_backbones.json_text import json_text
 from resnet_backbones.quantization.float_layers import WhyFloat
 
 __all__ = ["ExportReport", "OutputParity", "output_parity"]
@@ -159,7 +159,7 @@ class ExportReport:
         if path.suffix not in (".json", ".md", ".txt"):
             raise ValueError(f"A report is saved as .json, .md or .txt, not {path.name!r}.")
         if path.suffix == ".json":
-            text = json.dumps(self.to_dict(), indent=1)
+            text = json_text(self.to_dict(), indent=1)
         elif path.suffix == ".md":
             picture = path.with_suffix(".png")
             plot_report(self, picture)

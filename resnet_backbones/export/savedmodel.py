@@ -69,7 +69,7 @@ def write(emitted: Emitted, metadata: dict[str, Any], path: Path) -> None:
     """
     tf.saved_model.save(emitted.data, str(path), signatures={SIGNATURE: emitted.data.serve})
     (path / METADATA).parent.mkdir(exist_ok=True)
-    (path / METADATA).write_text(json.dumps(metadata, indent=1), encoding="utf-8")
+    (path / METADATA).write_text(json.dumps(metadata, indent=1, allow_nan=False), encoding="utf-8")
 
 
 def runner(path: Path, _: ExportRequest) -> Callable[[np.ndarray], dict[str, np.ndarray]]:

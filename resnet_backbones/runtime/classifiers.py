@@ -61,7 +61,7 @@ class SegmentationDecoder(Decoder):
             max(left + 1, round(window.left + window.width)),
         )
         scores = np.asarray(scores[top:bottom, left:right], np.float32)
-        height, width = image_size
+        height, width = place.read_size or image_size
         classes, best = np.empty((height, width), np.int64), np.empty((height, width), np.float32)
         rows = max(1, _STRIP_VALUES // (width * scores.shape[-1]))
         for index, strip in enumerate(resized_rows(scores, height, width, rows)):

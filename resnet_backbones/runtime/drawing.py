@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from resnet_backbones.runtime.images import open_picture
+from resnet_backbones.runtime.pictures import open_picture
 
 Color = tuple[int, int, int]
 _GOLDEN = 0.61803399  # hues a golden section apart: neighbours in number differ in colour
@@ -22,8 +22,8 @@ def color_of(number: Any) -> Color:
     return round(255 * red), round(255 * green), round(255 * blue)
 
 
-def as_picture(image: Any, zoom: int | None) -> tuple[Any, int]:
-    """Whatever ``predict`` takes as a PIL image to draw on, and by how much it was enlarged.
+def as_picture(image: Any, zoom: int | None) -> tuple[Any, int, tuple[int, int]]:
+    """Whatever ``predict`` takes as a PIL image to draw on; by how much it was enlarged; its height and width as given.
 
     Args:
         image: a path, a PIL image or an array ``(H, W)`` or ``(H, W, C)``; floats are taken as 0..255, or as 0..1 where
@@ -38,7 +38,7 @@ def as_picture(image: Any, zoom: int | None) -> tuple[Any, int]:
         from PIL import Image
     except ImportError as error:
         raise ImportError('Drawing needs Pillow: pip install "resnet-backbones[images]".') from error
-    picture = Image.fromarray(_as_bytes(image)) if isinstance(image, np.ndarray) else open_picture(image)
+    picture, size = open_picture(Image.fromarray(_as_bytes(image)) if isinstance(image, np.ndarray) else image)
     picture = picture.convert("RGB")
     longer = max(picture.size)
     if zoom is None:
@@ -47,7 +47,7 @@ def as_picture(image: Any, zoom: int | None) -> tuple[Any, int]:
         raise ValueError(f"zoom must be a whole number of at least 1, got {zoom}.")
     if zoom > 1:
         picture = picture.resize((picture.width * zoom, picture.height * zoom), Image.Resampling.NEAREST)
-    return picture.copy(), zoom
+    return picture.copy(), zoom, size
 
 
 def draw_boxes(picture: Any, boxes: np.ndarray, classes: np.ndarray, labels: list[str], font_size: int | None) -> Any:

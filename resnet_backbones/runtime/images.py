@@ -1,16 +1,16 @@
 """Images of any size become the network's input: numpy only, the same pixels as ``tf.image.resize``.
 
-Files and PIL images need Pillow, which is imported when the first one comes.
+Files and PIL images are read by :mod:`resnet_backbones.runtime.pictures`.
 """
 
 from __future__ import annotations
 
-import os
-import sys
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
+
+from resnet_backbones.runtime.pictures import is_path, is_pil, open_picture
 
 _MODES = {1: "L", 3: "RGB", 4: "RGBA"}
 
@@ -28,7 +28,7 @@ def split_images(images: Any, channels: int) -> list[Any]:
     Raises:
         ValueError: an array of the wrong rank.
     """
-    if _is_path(images) or _is_pil(images):
+    if is_path(images) or is_pil(images):
         return [images]
     if isinstance(images, Sequence) and not isinstance(images, bytes):
         return list(images)
@@ -41,28 +41,30 @@ def split_images(images: Any, channels: int) -> list[Any]:
     return list(array) if array.ndim == 4 else [array]
 
 
-def as_image(source: Any, channels: int, number: int = 0) -> np.ndarray:
-    """One image as an array.
+def read_image(source: Any, channels: int, number: int = 0) -> tuple[np.ndarray, tuple[int, int]]:
+    """Read one image as an array.
 
     Args:
-        source: array ``(H, W, channels)``, a path or a PIL image. A camera's orientation (EXIF) is honoured. A
-            greyscale array may leave the last axis out.
-        channels: what the model takes: 1 is greyscale, 3 is RGB, 4 is RGB and alpha; files are converted.
+        source: array ``(H, W, channels)``, a path or a PIL image. A greyscale array may leave the last axis out.
+        channels: what the model takes: 1 is greyscale, 3 is RGB, 4 is RGB and alpha. Files and PIL images are
+            converted; what is transparent keeps its colour.
         number: of the image in its batch, for messages.
 
     Returns:
-        ``(H, W, channels)``, files as uint8.
+        ``(H, W, channels)``, uint8 from files and PIL images; height and width in pixels of the image as it was given,
+        which are larger than the array's where a picture was too large (see :func:`pictures.open_picture`).
 
     Raises:
         FileNotFoundError: no such file.
         ImportError: a file or PIL image, and no Pillow.
-        ValueError: wrong rank or number of channels, an empty image, or a file that is no picture.
+        ValueError: wrong rank or number of channels, an empty image, NaN or infinity, or a file that is not a picture.
     """
-    if _is_path(source) or _is_pil(source):
+    if is_path(source) or is_pil(source):
         if channels not in _MODES:
             raise ValueError(f"image {number}: the model takes {channels} channels, which no picture has; give arrays.")
-        picture = np.asarray(open_picture(source).convert(_MODES[channels]))
-        return picture[..., None] if channels == 1 else picture
+        picture, size = open_picture(source)
+        image = np.asarray(picture.convert(_MODES[channels]))
+        return (image[..., None] if channels == 1 else image), size
     image = np.asarray(source)
     if channels == 1 and image.ndim == 2:
         image = image[..., None]
@@ -72,7 +74,31 @@ def as_image(source: Any, channels: int, number: int = 0) -> np.ndarray:
         )
     if image.dtype.kind not in "uifb":
         raise ValueError(f"image {number} has dtype {image.dtype}; numbers are needed.")
-    return image
+    check_finite(image, f"image {number}")
+    return image, image.shape[:2]
+
+
+def as_image(source: Any, channels: int, number: int = 0) -> np.ndarray:
+    """The array of :func:`read_image`."""
+    return read_image(source, channels, number)[0]
+
+
+def check_finite(values: np.ndarray, name: str) -> None:
+    """Refuse NaN and infinity, and what becomes infinity in float32.
+
+    Args:
+        values: an array.
+        name: of it, for the message.
+
+    Raises:
+        ValueError: not all values are finite.
+    """
+    if values.dtype.kind != "f":
+        return
+    with np.errstate(over="ignore"):
+        finite = np.isfinite(values.astype(np.float32, copy=False)).all()
+    if not finite:
+        raise ValueError(f"{name} holds NaN or infinity (or numbers beyond float32): mend what makes it.")
 
 
 def as_image_list(images: Any, channels: int) -> list[np.ndarray]:
@@ -86,29 +112,6 @@ def as_image_list(images: Any, channels: int) -> list[np.ndarray]:
         ValueError: wrong rank, wrong number of channels, or an empty image.
     """
     return [as_image(source, channels, number) for number, source in enumerate(split_images(images, channels))]
-
-
-def open_picture(source: Any) -> Any:
-    """A path or PIL image as a PIL image, upright.
-
-    Args:
-        source: path or PIL image.
-
-    Raises:
-        FileNotFoundError: no such file.
-        ImportError: Pillow is not installed.
-        ValueError: the file is no picture, is cut short, or far too large.
-    """
-    pillow, ops = _pillow()
-    if not _is_path(source):
-        return ops.exif_transpose(source)
-    try:
-        with pillow.open(source) as picture:
-            return ops.exif_transpose(picture.convert(picture.mode))  # convert reads all of it, and keeps the EXIF
-    except FileNotFoundError:
-        raise FileNotFoundError(f"There is no picture {source}.") from None
-    except (OSError, ValueError, SyntaxError, pillow.DecompressionBombError) as error:
-        raise ValueError(f"{source} cannot be read as a picture: {error}.") from error
 
 
 def resize_bilinear(image: np.ndarray, height: int, width: int) -> np.ndarray:
@@ -126,9 +129,9 @@ def resize_bilinear(image: np.ndarray, height: int, width: int) -> np.ndarray:
         >>> resize_bilinear(np.zeros((480, 640, 3), "uint8"), 512, 512).shape
         (512, 512, 3)
     """
-    image = np.asarray(image, np.float32)
+    image = np.asarray(image)
     if image.shape[:2] == (height, width):
-        return image
+        return np.asarray(image, np.float32)
     return np.concatenate(list(resized_rows(image, height, width, height)))
 
 
@@ -136,7 +139,7 @@ def resized_rows(image: np.ndarray, height: int, width: int, rows: int) -> Itera
     """What :func:`resize_bilinear` gives, in strips, so that many channels need little memory.
 
     Args:
-        image: ``(H, W, C)`` float32.
+        image: ``(H, W, C)``, any numeric dtype.
         height: new height in pixels.
         width: new width in pixels.
         rows: of a strip.
@@ -148,10 +151,10 @@ def resized_rows(image: np.ndarray, height: int, width: int, rows: int) -> Itera
     left, right, share = _taps(image.shape[1], width)
     for start in range(0, height, rows):
         strip = slice(start, start + rows)
-        top, bottom = image[low[strip]], image[high[strip]]
+        top, bottom = (np.asarray(image[near[strip]], np.float32) for near in (low, high))
         blended = top + (bottom - top) * weight[strip, None, None]
-        near, far = blended[:, left], blended[:, right]
-        yield near + (far - near) * share[None, :, None]
+        first, second = blended[:, left], blended[:, right]
+        yield first + (second - first) * share[None, :, None]
 
 
 def _taps(old: int, new: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -161,19 +164,3 @@ def _taps(old: int, new: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     low = np.clip(floor, 0, old - 1).astype(np.int64)
     high = np.clip(floor + 1, 0, old - 1).astype(np.int64)
     return low, high, (centre - floor).astype(np.float32)
-
-
-def _is_path(source: Any) -> bool:
-    return isinstance(source, str | os.PathLike)
-
-
-def _is_pil(source: Any) -> bool:
-    return "PIL.Image" in sys.modules and isinstance(source, sys.modules["PIL.Image"].Image)
-
-
-def _pillow() -> tuple[Any, Any]:
-    try:
-        from PIL import Image, ImageOps
-    except ImportError as error:
-        raise ImportError('Pictures from files need Pillow: pip install "resnet-backbones[images]".') from error
-    return Image, ImageOps

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Callable, Iterator
 from functools import cached_property
 from pathlib import Path
@@ -12,7 +13,7 @@ import numpy as np
 
 from resnet_backbones.runtime.decoders import DECODERS, Decoder, Request
 from resnet_backbones.runtime.feeding import Feed
-from resnet_backbones.runtime.images import as_image, split_images
+from resnet_backbones.runtime.images import check_finite, read_image, split_images
 from resnet_backbones.runtime.metadata import read_verified
 from resnet_backbones.runtime.placement import RESIZES, Placement, place
 from resnet_backbones.runtime.programs import Program, open_program
@@ -196,6 +197,7 @@ class Model:
         array = np.asarray(images)
         if array.shape[1:] != shape[1:]:
             raise ValueError(f"The input has shape {array.shape}; {self._path} takes {('N', *shape[1:])}.")
+        check_finite(array, "the input")
         return list(array)
 
     def _run(self, sources: list[Any], resize: str) -> Iterator[tuple[dict[str, np.ndarray], list[Placement]]]:
@@ -206,8 +208,8 @@ class Model:
             batch, placements = self._feed.empty(len(chunk)), []
             for row, source in enumerate(chunk):
                 if batch.ndim == 4:
-                    image = as_image(source, batch.shape[-1], start + row)
-                    placements.append(place(image, batch[row], resize))
+                    image, image_size = read_image(source, batch.shape[-1], start + row)
+                    placements.append(place(image, batch[row], resize, image_size))
                 else:
                     batch[row] = source
             try:
@@ -217,9 +219,23 @@ class Model:
                     f"{self._path} cannot be run: {error}. The file may be damaged; export it again."
                 ) from error
             # A last batch of a fixed size was filled up with zeros, which are cut off again.
-            yield (
-                {n: value[: len(chunk)] if value.ndim else value for n, value in self._joined(outputs).items()},
-                placements,
+            joined = {n: value[: len(chunk)] if value.ndim else value for n, value in self._joined(outputs).items()}
+            self._warn_of_nan(joined, start)
+            yield joined, placements
+
+    def _warn_of_nan(self, outputs: dict[str, np.ndarray], first: int) -> None:
+        """Warns where the network computes NaN; ``first`` is the number of the batch's first image."""
+        for name, value in outputs.items():
+            if value.dtype.kind != "f" or not value.size or not np.isnan(value.max()):
+                continue
+            images = (
+                np.flatnonzero(np.isnan(value.reshape(len(value), -1)).any(axis=1)) + first if value.ndim else [first]
+            )
+            warnings.warn(
+                f"{self._path} gives NaN in its output {name!r} for image {', '.join(map(str, images))}: what it finds "
+                "there means nothing. Its weights may hold NaN, or values overflow (float16?). Check the model it was "
+                "exported from.",
+                stacklevel=4,
             )
 
     def _joined(self, outputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -20,6 +20,7 @@ class Placement:
         top, left, height, width: of the rectangle, in pixels of the network's input.
         image_size: height and width of the image as it was given.
         padded: whether something else surrounds the image; boxes are then cut at its border.
+        read_size: height and width of the image as it was read, where it was reduced; else ``None``.
     """
 
     top: float
@@ -28,11 +29,12 @@ class Placement:
     width: float
     image_size: tuple[int, int]
     padded: bool = False
+    read_size: tuple[int, int] | None = None
 
     def scaled(self, height: float, width: float) -> Placement:
         """The same rectangle in an input ``height`` times as high and ``width`` times as wide."""
         places = self.top * height, self.left * width, self.height * height, self.width * width
-        return Placement(*places, self.image_size, self.padded)
+        return Placement(*places, self.image_size, self.padded, self.read_size)
 
     def to_image(self, boxes: np.ndarray) -> np.ndarray:
         """Boxes ``yxyx`` in pixels of the network's input to pixels of the image.
@@ -61,23 +63,26 @@ def letterboxed(image_size: tuple[int, int], input_size: tuple[int, int]) -> Pla
     return Placement(top, left, height, width, image_size, padded=(height, width) != tuple(input_size))
 
 
-def place(image: np.ndarray, into: np.ndarray, resize: str) -> Placement:
+def place(image: np.ndarray, into: np.ndarray, resize: str, image_size: tuple[int, int] | None = None) -> Placement:
     """Resizes an image into its row of the batch.
 
     Args:
         image: ``(H, W, C)``.
         into: ``(height, width, C)`` float32, written to.
         resize: ``"stretch"``, or ``"letterbox"``: aspect kept, the rest grey.
+        image_size: height and width before the image was reduced; ``None``: it was not.
 
     Returns:
         Where the image lies.
     """
-    size, input_size = (int(image.shape[0]), int(image.shape[1])), (int(into.shape[0]), int(into.shape[1]))
+    read, input_size = (int(image.shape[0]), int(image.shape[1])), (int(into.shape[0]), int(into.shape[1]))
+    size = image_size or read
     if resize == "stretch":
         into[...] = resize_bilinear(image, *input_size)
-        return stretched(size, input_size)
-    placement = letterboxed(size, input_size)
-    top, left, height, width = (int(v) for v in (placement.top, placement.left, placement.height, placement.width))
-    into[...] = GREY
-    into[top : top + height, left : left + width] = resize_bilinear(image, height, width)
-    return placement
+        placement = stretched(size, input_size)
+    else:
+        placement = letterboxed(size, input_size)
+        top, left, height, width = (int(v) for v in (placement.top, placement.left, placement.height, placement.width))
+        into[...] = GREY
+        into[top : top + height, left : left + width] = resize_bilinear(image, height, width)
+    return placement if size == read else replace(placement, read_size=read)

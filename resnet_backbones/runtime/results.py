@@ -53,11 +53,12 @@ class Detections:
         """
         if self.box_format is None:
             raise ValueError("These boxes have no box_format; say it: dataclasses.replace(found, box_format='xywh').")
-        picture, zoom = drawing.as_picture(image, zoom)
-        boxes = to_yxyx(self.boxes, self.box_format, picture.height / zoom, picture.width / zoom)
+        picture, _, (height, width) = drawing.as_picture(image, zoom)
+        boxes = to_yxyx(self.boxes, self.box_format, height, width)
+        boxes = boxes * np.array([picture.height / height, picture.width / width] * 2, np.float32)
         pairs = enumerate(zip(self.classes, self.scores, strict=True))
         labels = [f"{_name(self.names, index, number)} {score:.2f}" for index, (number, score) in pairs]
-        return drawing.draw_boxes(picture, boxes * zoom, self.classes, labels, font_size)
+        return drawing.draw_boxes(picture, boxes, self.classes, labels, font_size)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
@@ -101,7 +102,7 @@ class Classification:
         Raises:
             ImportError: Pillow is not installed.
         """
-        picture, _ = drawing.as_picture(image, zoom)
+        picture, _, _ = drawing.as_picture(image, zoom)
         rows = [
             (_name(self.names, i, c), float(s)) for i, (c, s) in enumerate(zip(self.classes, self.scores, strict=True))
         ]
@@ -117,7 +118,8 @@ class Segmentation:
     """The class of every pixel of one image.
 
     Args:
-        classes: ``(H, W)`` int64, class numbers, at the size of the image as it was given.
+        classes: ``(H, W)`` int64, class numbers, at the size of the image as it was given; of a picture above 2^25
+            pixels, at the size it was reduced to while it was read.
         scores: ``(H, W)`` float32, what the network gave the class, 0 to 1.
         names: of all classes, by number, or ``None`` where the file holds none.
     """
@@ -157,14 +159,15 @@ class Segmentation:
             ImportError: Pillow is not installed.
             ValueError: the image has another size than the segmentation.
         """
-        picture, zoom = drawing.as_picture(image, zoom)
+        picture, zoom, size = drawing.as_picture(image, zoom)
         height, width = self.classes.shape
-        if picture.size != (width * zoom, height * zoom):
+        if (height, width) not in (size, (picture.height // zoom, picture.width // zoom)):  # the latter: a reduced one
             raise ValueError(
-                f"The segmentation is of an image of {height} x {width}, this one has {picture.height // zoom} x "
-                f"{picture.width // zoom} pixels: give the image that was predicted on."
+                f"The segmentation is of an image of {height} x {width}, this one has {size[0]} x {size[1]} pixels: "
+                "give the image that was predicted on."
             )
-        classes = np.repeat(np.repeat(self.classes, zoom, axis=0), zoom, axis=1)
+        rows, columns = np.arange(picture.height) * height // picture.height, np.arange(picture.width)
+        classes = self.classes[rows[:, None], columns * width // picture.width]
         legend = {number: _name(self.names, number, number) for number in self.shares() if number != background}
         return drawing.draw_classes(picture, classes, legend, opacity, font_size)
 

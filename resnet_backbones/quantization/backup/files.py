@@ -56,7 +56,7 @@ def write_backup(directory: Path, state: dict[str, Any], arrays: Arrays) -> Path
         with open(temporary / _VARIABLES, "wb") as file:
             np.savez(file, **flat)
             _to_disk(file)
-        text = json.dumps(state, sort_keys=True)
+        text = json.dumps(state, sort_keys=True, allow_nan=False)
         checksum = _checksum(text, temporary / _VARIABLES)
         with open(temporary / _STATE, "w", encoding="utf-8") as file:
             json.dump({"format": _FORMAT, "checksum": checksum, "state": text}, file)
