@@ -15,6 +15,7 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
+from resnet_backbones.files import check_writable
 from resnet_backbones.json_text import json_text
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for other programs.")]
@@ -59,11 +60,10 @@ def can_be_written(path: Path, *, picture: bool) -> None:
         picture: whether that draws.
 
     Raises:
-        OSError: its folder does not exist.
+        OSError: its folder does not exist or cannot be written to, or something is there that must not be replaced.
         ImportError: matplotlib is needed and not installed.
     """
-    if not path.parent.is_dir():
-        raise FileNotFoundError(f"Cannot write {path}: there is no folder {path.parent}. Create it, or choose another.")
+    check_writable(path)
     if picture and importlib.util.find_spec("matplotlib") is None:
         raise ImportError(f"{path.name} needs matplotlib: pip install matplotlib")
 

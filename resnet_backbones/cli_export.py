@@ -16,6 +16,7 @@ from resnet_backbones.cli_common import (
     print_json,
     quiet_tensorflow,
 )
+from resnet_backbones.files import beside, check_not_read
 
 EXAMPLE = (
     "Example: [bold]resnet-backbones export classifier.keras classifier.tflite --calibration-data photos --parity-data "
@@ -72,12 +73,14 @@ def export(
 ) -> None:
     """Export a Keras model and report on the file. Exits with 0 only if the report passes."""
     images_a_call = _batch(batch)
-    report = report or out.with_name(f"{out.name}.report.json")
+    report = report or beside(out, ".report.json")
     if report.suffix not in _REPORTS:
         raise typer.BadParameter(f"a report ends in {', '.join(_REPORTS)}, not {report.name!r}", param_hint="--report")
     if scheme is not None and calibration_data is None:
         raise typer.BadParameter("quantizing with a scheme needs --calibration-data", param_hint="--scheme")
     with errors_in_one_line(), at_work(f"exporting {model}"), quiet_tensorflow():
+        for written in (out, report):
+            check_not_read(written, model, calibration_data, parity_data, class_names)
         can_be_written(report, picture=report.suffix == ".md")
         from resnet_backbones.export import export_model
         from resnet_backbones.saving import load_model

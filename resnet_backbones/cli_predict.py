@@ -12,7 +12,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from resnet_backbones.cli_common import AsJson, console, errors_in_one_line, print_json
-from resnet_backbones.files import written_whole
+from resnet_backbones.files import beside, written_whole
 
 EXAMPLE = "Example: [bold]resnet-backbones predict detector.tflite street.jpg --confidence 0.4 --letterbox[/bold]"
 
@@ -95,10 +95,10 @@ def _draw(images: list[Path], results: list[Any], folder: Path) -> list[Path]:
     folder.mkdir(parents=True, exist_ok=True)
     written: list[Path] = []
     for image, result in zip(images, results, strict=True):
-        path = folder / f"{image.stem}.predicted.png"
+        path = beside(folder / image.stem, ".predicted.png")
         number = 2
         while path in written:
-            path, number = folder / f"{image.stem}-{number}.predicted.png", number + 1
+            path, number = beside(folder / image.stem, f"-{number}.predicted.png"), number + 1
         picture = result.draw(image)
         with written_whole(path) as temporary:
             picture.save(temporary, format="PNG")

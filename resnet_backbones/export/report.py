@@ -142,31 +142,31 @@ class ExportReport:
 
         Args:
             path: ``x.json``; ``x.md``, which also writes the picture ``x.png`` it shows (needs matplotlib); or
-                ``x.txt``.
+                ``x.txt``. A file of that name is replaced; an ``x.png`` only if it is the picture of a report.
 
         Raises:
             ValueError: another suffix.
             ImportError: matplotlib is not installed.
-            OSError: the folder does not exist or cannot be written to.
+            OSError: the folder does not exist or cannot be written to, or ``x.png`` is another picture.
 
         Example:
             >>> report.save("detector.md")
         """
-        from resnet_backbones.export.report_plot import plot_report
+        from resnet_backbones.export.report_plot import picture_of, plot_report
         from resnet_backbones.export.report_text import as_markdown
 
         path = Path(path)
         if path.suffix not in (".json", ".md", ".txt"):
             raise ValueError(f"A report is saved as .json, .md or .txt, not {path.name!r}.")
-        if path.suffix == ".json":
-            text = json_text(self.to_dict(), indent=1)
-        elif path.suffix == ".md":
-            picture = path.with_suffix(".png")
-            plot_report(self, picture)
-            text = as_markdown(self, picture.name)
-        else:
-            text = str(self)
         with written_whole(path) as temporary:
+            if path.suffix == ".json":
+                text = json_text(self.to_dict(), indent=1)
+            elif path.suffix == ".md":
+                picture = picture_of(path)
+                plot_report(self, picture)
+                text = as_markdown(self, picture.name)
+            else:
+                text = str(self)
             temporary.write_text(text + "\n", encoding="utf-8")
 
     def __str__(self) -> str:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from resnet_backbones.export.layers import EXACT
 from resnet_backbones.export.request import QUANTIZED
-from resnet_backbones.files import written_whole
+from resnet_backbones.files import beside, written_whole
 
 if TYPE_CHECKING:
     from resnet_backbones.export.report import ExportReport
@@ -17,6 +18,28 @@ _FARTHEST = 90.0  # dB: more is no error that matters, and would make the other 
 _LONGEST = 46  # characters of a label; the end of a path says most
 _COLORS = {"int8": "#4f81bd", "int16": "#8064a2", "int32": "#9a9a9a", "uint8": "#92cddc"}
 _OTHER = "#c0504d"
+_MARK = "resnet-backbones"
+PICTURE_TEXT = "The report as bars"  # what the Markdown of a report calls its picture
+
+
+def picture_of(path: Path) -> Path:
+    """Where the picture of the report ``path``, an ``.md``, goes.
+
+    Raises:
+        FileExistsError: a file is there that is not the picture of a report.
+    """
+    picture = beside(path.with_suffix(""), ".png")
+    if picture.is_file():
+        with picture.open("rb") as file:
+            marked = f"Software\0{_MARK}".encode() in file.read(4096)
+        text = path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
+        shown = f"![{PICTURE_TEXT}]({picture.name})" in text  # version 0.1.0 left no mark
+        if not (marked or shown):
+            raise FileExistsError(
+                f"{path} would show its picture as {picture.name}, and another file has that name, which no report "
+                "wrote: rename it, or choose another path for the report."
+            )
+    return picture
 
 
 def plot_report(report: ExportReport, path: str | os.PathLike[str]) -> None:
@@ -48,7 +71,7 @@ def plot_report(report: ExportReport, path: str | os.PathLike[str]) -> None:
     verdict = "passed" if report.passed else "failed"
     figure.suptitle(f"{report.path.name}, {report.precision}, {report.size_bytes / 1e6:.2f} MB: {verdict}", fontsize=11)
     with written_whole(path) as temporary:
-        figure.savefig(temporary, format="png", dpi=110)
+        figure.savefig(temporary, format="png", dpi=110, metadata={"Software": _MARK})
 
 
 def _panels(report: ExportReport) -> list[tuple[Any, bool]]:

@@ -12,6 +12,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from resnet_backbones.export.parity import TIMES_ITS_OWN, OutputParity
+from resnet_backbones.export.report_plot import PICTURE_TEXT
 from resnet_backbones.export.request import QUANTIZED
 from resnet_backbones.quantization.rounding_noise import NUDGE
 
@@ -50,7 +51,7 @@ def as_markdown(report: ExportReport, picture: str) -> str:
         report: the report.
         picture: address of its picture.
     """
-    lines = [f"# {report.path.name}", "", _headline(report), "", f"![The report as bars]({picture})", ""]
+    lines = [f"# {report.path.name}", "", _headline(report), "", f"![{PICTURE_TEXT}]({picture})", ""]
     for part in _tables(report):
         lines += [f"## {part.title}", "", _row(part.head), _row(["---"] * len(part.head))]
         lines += [*map(_row, part.rows), ""]

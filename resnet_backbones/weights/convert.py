@@ -9,6 +9,7 @@ from typing import Any
 
 from resnet_backbones.backbone import Backbone
 from resnet_backbones.checks import one_of
+from resnet_backbones.files import check_not_read
 from resnet_backbones.weights.files import load_file, local_file, save
 from resnet_backbones.weights.names import SOURCES
 from resnet_backbones.weights.sources import OWN
@@ -48,7 +49,7 @@ def convert(
 
     Raises:
         OSError: a file is not there or cannot be written.
-        ValueError: the weights do not fit or cannot be read; nothing is written.
+        ValueError: the weights do not fit or cannot be read, or ``out`` is ``path``; nothing is written.
 
     Example:
         >>> convert(create_backbone("resnet50"), "weights.safetensors", "out.weights.h5", source="timm").arrays
@@ -56,6 +57,7 @@ def convert(
     """
     if source is not None:
         one_of("source", source, (*SOURCES, OWN))
+    check_not_read(out, path)
     target, where = find_target(backbone), repr(os.fspath(path))
     load_file(target, local_file(path), where=where, source=source, skip_mismatch=skip_mismatch)
     save(backbone, out)

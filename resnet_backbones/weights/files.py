@@ -139,7 +139,8 @@ def save(target: Any, path: str | os.PathLike[str]) -> None:
         if safetensors is not None:
             safetensors.numpy.save_file(arrays, temporary, metadata=_metadata(found))
         else:
-            np.savez(temporary, **arrays)
+            with temporary.open("wb") as file:  # by its name numpy would take one in capitals for another
+                np.savez(file, **arrays)
 
 
 def _metadata(target: Target) -> dict[str, str]:

@@ -12,7 +12,7 @@ from typing import Any
 
 from resnet_backbones.export.tensorrt.cuda import Cuda
 from resnet_backbones.export.tensorrt.missing import TensorRTMissingError
-from resnet_backbones.files import written_whole
+from resnet_backbones.files import check_not_read, check_writable, written_whole
 
 OLDEST = 10  # the first version whose networks can be strongly typed as 11's always are
 
@@ -96,6 +96,9 @@ def build(
         raise FileNotFoundError(f"There is no file {path}. Export one: export_model(model, 'model.onnx').")
     if batch < 1 or runs < 1 or warmup < 0:
         raise ValueError(f"batch and runs must be at least 1, warmup at least 0; got {batch}, {runs}, {warmup}.")
+    if engine is not None:
+        check_not_read(engine, path)
+        check_writable(engine)
     trt = _tensorrt()
     cuda = Cuda()
     started = time.perf_counter()

@@ -2,11 +2,13 @@
 
 A backup is a folder, ``backup-00000007``, with two files: ``variables.npz`` (arrays, no pickles) and ``state.json``,
 which describes them and holds a checksum of both. It is written as ``.writing-...``, flushed to the disk, renamed, and
-only then are older ones removed, renamed first: whenever a process dies, every folder of that name is whole.
+only then are older ones removed, renamed first: whenever a process dies, every folder of that name is whole. Folders of
+such a name with anything else in them are somebody's, and stay.
 """
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -62,7 +64,8 @@ def write_backup(directory: Path, state: dict[str, Any], arrays: Arrays) -> Path
             json.dump({"format": _FORMAT, "checksum": checksum, "state": text}, file)
             _to_disk(file)
         _folder_to_disk(temporary)
-        folder = directory / f"backup-{_number(newest_backup(directory)) + 1:08d}"
+        taken = map(_number, directory.glob("backup-*"))  # whoever made them
+        folder = directory / f"backup-{max(taken, default=0) + 1:08d}"
         temporary.rename(folder)
         _folder_to_disk(directory)
     except BaseException:
@@ -82,7 +85,8 @@ def remove_leftovers(directory: Path) -> None:
     for folder in _backups(directory)[:-1]:
         folder.rename(folder.with_name(f"{_WRITING}{folder.name}"))
     for folder in directory.glob(f"{_WRITING}*"):
-        shutil.rmtree(folder)
+        if _is_ours(folder):
+            shutil.rmtree(folder)
 
 
 def remove_backups(directory: Path) -> None:
@@ -91,7 +95,7 @@ def remove_backups(directory: Path) -> None:
     for folder in _backups(directory):
         folder.rename(folder.with_name(f"{_WRITING}{folder.name}"))
     remove_leftovers(directory)
-    if directory.is_dir() and not any(directory.iterdir()):
+    with contextlib.suppress(OSError):  # not empty; or a link, a mount point, the folder this process works in
         directory.rmdir()
 
 
@@ -127,7 +131,8 @@ def read_arrays(folder: Path) -> Arrays:
 def what_to_do(directory: Path) -> str:
     """How to go on from a backup that cannot be used."""
     return (
-        f"Nothing was changed. To begin anew, delete {directory.absolute()} or give TrainingBackup another directory."
+        "Nothing was changed. To start from the beginning, delete the folders backup-* in "
+        f"{directory.absolute()} or give TrainingBackup another directory."
     )
 
 
@@ -155,12 +160,20 @@ def _damaged(folder: Path, why: object) -> ValueError:
 
 def _backups(directory: Path) -> list[Path]:
     """Oldest first."""
-    return sorted((folder for folder in directory.glob("backup-*") if _NAME.fullmatch(folder.name)), key=_number)
+    return sorted(
+        (folder for folder in directory.glob("backup-*") if _number(folder) and _is_ours(folder)), key=_number
+    )
 
 
-def _number(folder: Path | None) -> int:
-    match = _NAME.fullmatch(folder.name) if folder is not None else None
+def _number(folder: Path) -> int:
+    match = _NAME.fullmatch(folder.name)
     return int(match[1]) if match else 0
+
+
+def _is_ours(folder: Path) -> bool:
+    """Whether it holds nothing but what a backup holds: a user may have a ``backup-20260131`` there."""
+    whole = folder.is_dir() and not folder.is_symlink()
+    return whole and {entry.name for entry in folder.iterdir()} <= {_STATE, _VARIABLES}
 
 
 def _plain(array: np.ndarray) -> np.ndarray:
