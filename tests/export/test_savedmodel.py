@@ -12,7 +12,6 @@ import pytest
 import tensorflow as tf
 
 import resnet_backbones as rb
-from resnet_backbones.files import folder_written_whole
 from resnet_backbones.keras_api import keras
 
 
@@ -78,28 +77,6 @@ def test_bfloat16_halves_it_and_computes_in_bfloat16_between_float32_ends(detect
     weights = [node.attr["value"].tensor for node in nodes if node.op == "Const"]
     large = [tensor for tensor in weights if np.prod([size.size for size in tensor.tensor_shape.dim]) > 1000]
     assert {tensor.dtype for tensor in large} == {tf.bfloat16.as_datatype_enum}
-
-
-def test_an_old_folder_is_replaced_as_a_whole_or_stays(tmp_path):
-    path = tmp_path / "model"
-    path.mkdir()
-    (path / "old").write_text("old")
-
-    def fail_halfway():
-        with folder_written_whole(path) as temporary:
-            (temporary / "half").write_text("half")
-            raise RuntimeError
-
-    with pytest.raises(RuntimeError):
-        fail_halfway()
-    assert [file.name for file in path.iterdir()] == ["old"]
-    with folder_written_whole(path) as temporary:
-        (temporary / "new").write_text("new")
-    assert [file.name for file in path.iterdir()] == ["new"]
-    assert os.listdir(tmp_path) == ["model"]
-    (tmp_path / "file").write_text("a file")
-    with pytest.raises(OSError, match="must name a folder"), folder_written_whole(tmp_path / "file"):
-        pass
 
 
 def test_a_keras_file_holds_the_model_as_it_is_quantized_or_not(images, tmp_path):
