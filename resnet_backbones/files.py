@@ -173,7 +173,8 @@ def _resolved(path: str | os.PathLike[str]) -> Path:
     target = Path(os.path.realpath(path))
     if target.is_symlink():
         raise OSError(f"{path} is a symbolic link that leads back to itself")
-    target.parent.stat()  # raises where there is no such folder
+    if not target.parent.is_dir():
+        raise NotADirectoryError(f"there is no folder {target.parent}")
     return target
 
 

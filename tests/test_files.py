@@ -149,9 +149,9 @@ def things(folder):
         "to a pipe": "device or a pipe",
         "to a device": "device or a pipe",
         "a circle": "leads back to itself|symbolic links",
-        "to nowhere": "No such file",
-        "a file/inside": "Not a directory",
-        "no/such/folder": "No such file",
+        "to nowhere": "there is no folder",
+        "a file/inside": "there is no folder",
+        "no/such/folder": "there is no folder",
     }
 
 
