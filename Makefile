@@ -19,7 +19,7 @@ PYTHON ?= $(shell for candidate in python3.11 python3.12 python3.13 python3 pyth
 export TF_CPP_MIN_LOG_LEVEL ?= 3
 
 .NOTPARALLEL:
-.PHONY: help demo test test-keras3 test-legacy test-reference lint format catalogue numerics benchmark clean
+.PHONY: help demo test test-keras3 test-legacy test-golden test-reference lint format catalogue numerics benchmark clean
 
 help:  ## This list
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 18
@@ -34,6 +34,10 @@ test-keras3: $(VENV)/.installed  ## The tests, with Keras 3
 
 test-legacy: $(VENV)/.installed  ## The tests, with tf_keras
 	TF_USE_LEGACY_KERAS=1 $(BIN)/python -m pytest -n 2 $(PYTEST_ARGS)
+
+test-golden: $(VENV)/.installed  ## Every file of the golden record, with both Kerases: have exported files changed? (tests/golden)
+	$(BIN)/python -m tests.golden.record --check
+	TF_USE_LEGACY_KERAS=1 $(BIN)/python -m tests.golden.record --check
 
 test-reference: $(VENV)/.installed-reference  ## Numerics against timm, torchvision and others, all names (installs torch; REFERENCE_PART=2/6: a part)
 	$(BIN)/python -m pytest -n 2 tests/reference $(PYTEST_ARGS)
