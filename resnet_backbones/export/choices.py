@@ -7,8 +7,9 @@ from typing import Any
 
 from resnet_backbones.export.formats import FORMATS, Format
 from resnet_backbones.export.preprocess import image_size
-from resnet_backbones.export.request import QUANTIZED, ExportRequest
+from resnet_backbones.export.request import QUANTIZED, UNCHANGED, ExportRequest
 from resnet_backbones.quantization import quantization_of, quantizers_of
+from resnet_backbones.quantization.boundaries import check_described
 
 LAYOUTS = ("NHWC", "NCHW")
 TARGETS = ("tensorrt", "onnxruntime")
@@ -81,10 +82,14 @@ def _image_size(model: Any, preprocessing: bool | tuple[int, int]) -> tuple[Any,
 
 
 def _precision(model: Any, row: Format, precision: str | None) -> str:
+    if (precision is None and row.precisions != (UNCHANGED,)) or precision in QUANTIZED:
+        check_described(model)
     scheme = (quantization_of(model) or {}).get("scheme")
     own = None if scheme is None else "int16x8" if scheme["activation_bits"] == 16 else "int8"
     if precision is None:
-        precision = own if own in row.precisions else row.precisions[0]
+        precision = row.precisions[0] if own is None or row.precisions == (UNCHANGED,) else own
+        if precision not in row.precisions:
+            raise ValueError(_no_integers(model, row, precision))
     if precision not in row.precisions:
         raise ValueError(f"Unknown precision {precision!r} for {row.name}; it is one of {', '.join(row.precisions)}.")
     if precision not in QUANTIZED:
@@ -106,3 +111,15 @@ def _precision(model: Any, row: Format, precision: str | None) -> str:
             "calibrate(model, images), or train the quantized model, before exporting it."
         )
     return precision
+
+
+def _no_integers(model: Any, row: Format, precision: str) -> str:
+    """A quantized model becomes a float file only if that is asked for."""
+    scheme = quantization_of(model)["scheme"]["name"]  # type: ignore[index]  # it has one
+    others = [one.name for one in FORMATS.values() if {precision, UNCHANGED} & set(one.precisions)]
+    remedy = "" if precision == "int8" else ", quantize it with 'edge_int8', whose files are int8"
+    return (
+        f"{model.name!r} is quantized with {scheme!r}, which makes {precision} files, and format {row.name!r} has no "
+        f"{precision}. Export it as {' or '.join(others)}{remedy}, or ask for precision='float32' to leave its ranges "
+        "out."
+    )

@@ -48,8 +48,9 @@ def export_model(
         model: a built Keras model with one image input of fixed size.
         path: the file to write, ending in ``.tflite`` or ``.onnx``.
         format: ``"litert"`` or ``"onnx"``; default: by the path's suffix.
-        precision: ``"int8"`` (default for a quantized model), ``"float32"`` (default otherwise) or ``"float16"``
-            (weights stored in half precision). A quantized model exported in a float precision loses its quantizers.
+        precision: that of its scheme, ``"int8"`` or ``"int16x8"`` (default for a quantized model), ``"float32"``
+            (default otherwise) or ``"float16"`` (weights stored in half precision). A quantized model becomes a float
+            file, without its quantizers, only if a float precision is asked for.
         target: of an ONNX file, ``"tensorrt"`` (default) or ``"onnxruntime"``.
         layout: of an ONNX file's image input, ``"NCHW"`` (default) or ``"NHWC"``.
         batch: images a call; ``None`` for any number.
@@ -66,8 +67,9 @@ def export_model(
         parity, and whether all that passes.
 
     Raises:
-        ValueError: int8 of a float model, ranges that were never observed, bits that LiteRT has no operators for, an
-            unknown precision or suffix, an input without a fixed size.
+        ValueError: int8 of a float model, a model that shares quantized layers but is not quantized itself, a format
+            without the integers of the scheme, ranges that were never observed, bits that LiteRT has no operators for,
+            an unknown precision or suffix, an input without a fixed size.
         OSError: the folder does not exist or cannot be written to.
 
     Example:

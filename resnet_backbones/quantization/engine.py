@@ -7,8 +7,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from resnet_backbones.quantization.bias_rounding import BiasRounding
+from resnet_backbones.quantization.boundaries import check_again, check_completes, check_others, complete_descriptions
 from resnet_backbones.quantization.calibration import calibrate
-from resnet_backbones.quantization.hooks import hook, hook_of, hooks_of
+from resnet_backbones.quantization.hooks import hook, hook_of
 from resnet_backbones.quantization.model import as_quantized_model
 from resnet_backbones.quantization.placement import place
 from resnet_backbones.quantization.placement.biases import BiasSite, bias_sites
@@ -52,7 +53,8 @@ def quantize_aware(
         The same model.
 
     Raises:
-        ValueError: the model is not built, or is quantized with another scheme; a pattern matches nothing; the
+        ValueError: the model is not built; it is quantized already, with another scheme or other patterns, or holds
+            layers that were quantized in a model where other ranges are right; a pattern matches nothing; the
             calibration data is empty or holds NaN. The model is then left as it was.
         KeyError: no scheme has that name.
 
@@ -62,9 +64,9 @@ def quantize_aware(
         >>> detector.fit(train, epochs=3, callbacks=[QuantizationSchedule()])
     """
     scheme = get_scheme(scheme)
-    _check_scheme(model, scheme)
     task = task_of(model)
     selection = Selection(model, scheme, exclude, override, task.keep_float if task else ())
+    check_again(model, scheme, selection)
     trace = Trace(model)
     placement = place(trace, selection)
     if not placement.sites and not placement.kernels:
@@ -72,7 +74,8 @@ def quantize_aware(
     for reason, names in _by_reason(placement.unsupported).items():
         stay = "it stays" if len(names) == 1 else f"all {len(names)} stay"
         warnings.warn(f"{', '.join(names)}: {reason}; {stay} in float.", stacklevel=2)
-    before = quantization_state(model)
+    check_completes(model, trace, placement, _biases(trace, placement, scheme))
+    before, complete = quantization_state(model), complete_descriptions()
     try:
         apply_placement(trace, placement, scheme)
         as_quantized_model(
@@ -86,6 +89,7 @@ def quantize_aware(
                 **placement_to_dict(placement),
             },
         )
+        check_others(model, complete)
         if calibration_data is not None:
             calibrate(model, calibration_data, observer)
     except BaseException:  # an interrupt too: the model goes back to what it was
@@ -132,9 +136,13 @@ def quantize_post_training(
 def apply_placement(trace: Trace, placement: Placement, scheme: Scheme) -> None:
     """Hangs quantizers where the placement says. A point that already has one keeps it, with its range."""
     calls = trace.points
-    biases = [] if scheme.target == "tensorrt" else bias_sites(trace, placement)  # TensorRT adds them in float
+    biases = _biases(trace, placement, scheme)
     with scope_of(call.host for call in calls):  # ranges are variables of the model's tf.distribute strategy
         _hang_quantizers(calls, placement, biases, scheme)
+
+
+def _biases(trace: Trace, placement: Placement, scheme: Scheme) -> list[BiasSite]:
+    return [] if scheme.target == "tensorrt" else bias_sites(trace, placement)  # TensorRT adds them in float
 
 
 def _hang_quantizers(calls: list[LeafCall], placement: Placement, biases: list[BiasSite], scheme: Scheme) -> None:
@@ -168,13 +176,3 @@ def _by_reason(unsupported: dict[str, str]) -> dict[str, list[str]]:
     for name, reason in unsupported.items():
         reasons.setdefault(reason, []).append(name)
     return reasons
-
-
-def _check_scheme(model: Any, scheme: Scheme) -> None:
-    for found in hooks_of(model):
-        present = found.scheme.name
-        if found.scheme != scheme:
-            raise ValueError(
-                f"{type(model).__name__} {model.name!r} is already quantized with scheme {present!r}; one model has "
-                f"one scheme. Pass scheme={present!r}, or quantize a fresh float model with {scheme.name!r}."
-            )

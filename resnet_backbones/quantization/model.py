@@ -41,6 +41,12 @@ def quantization_of(model: Any) -> dict[str, Any] | None:
     return model.__dict__.get(_QUANTIZATION)
 
 
+def describes_all_ranges(model: Any) -> bool:
+    """Whether the layers of a quantized model have no ranges but those it knows of, and would be saved with."""
+    described = sum(len(site["points"]) for site in model.__dict__[_QUANTIZATION]["sites"])
+    return described == sum(len(found.quantizers) for found in hooks_of(model))
+
+
 class QuantizedModel:
     """Mixed into the class of every quantized model, before its own class."""
 
@@ -54,6 +60,12 @@ class QuantizedModel:
             raise NotImplementedError(
                 f"Model {self.name!r} was made out of layers of a quantized model without its quantization. "  # type: ignore[attr-defined]
                 "quantize_aware(model) completes it; then it can be saved and copied."
+            )
+        if not _state.whole_model and not describes_all_ranges(self):
+            raise NotImplementedError(
+                f"Model {self.name!r} is part of a model that was quantized after it, with further ranges in its "  # type: ignore[attr-defined]
+                "layers, which a copy or file of this part would lose. Save the whole model, or call "
+                "strip_quantization on it and quantize this part by itself."
             )
         quantized_class = type(self)
         self.__class__ = quantized_class._float_class  # type: ignore[attr-defined]
