@@ -49,7 +49,7 @@ class Decoder:
 
     def __call__(
         self,
-        outputs: dict[str, np.ndarray],
+        outputs: dict[str, Any],
         image_size: tuple[int, int],
         request: Request,
         placement: Placement | None = None,
@@ -57,7 +57,7 @@ class Decoder:
         """Decodes one image.
 
         Args:
-            outputs: of the network, without the batch axis.
+            outputs: of the network, without the batch axis: arrays, or :class:`~resnet_backbones.runtime.outputs.Rows`.
             image_size: height and width of the image as it was given; boxes are returned in its pixels.
             request: what the user asked for.
             placement: where the image lies in the network's input; ``None``: it was stretched to all of it.
@@ -76,8 +76,8 @@ class Decoder:
         return [names[n] if 0 <= n < len(names) else f"class {n}" for n in classes.tolist()]
 
 
-def output_of(outputs: dict[str, np.ndarray], name: str | None, rank: int, last: int | None = None) -> np.ndarray:
-    """One output, its shape checked.
+def output_of(outputs: dict[str, Any], name: str | None, rank: int, last: int | None = None) -> Any:
+    """One output, its shape checked: an array, or :class:`~resnet_backbones.runtime.outputs.Rows`.
 
     Args:
         outputs: of the network, without the batch axis.

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+import warnings
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -10,6 +13,7 @@ from resnet_backbones.runtime.anchors import cell_centres, count_anchors, genera
 from resnet_backbones.runtime.boxes import FORMATS, from_yxyx, is_relative, to_yxyx
 from resnet_backbones.runtime.decoder import Decoder, Request, output_of, sigmoid, softmax
 from resnet_backbones.runtime.nms import suppress, suppress_per_class
+from resnet_backbones.runtime.outputs import Rows, as_rows
 from resnet_backbones.runtime.placement import Placement
 from resnet_backbones.runtime.results import Detections
 from resnet_backbones.runtime.schema import LARGEST_SIDE, MOST_DETECTIONS, Values
@@ -18,6 +22,8 @@ BOX_FORMATS = (*FORMATS, *(f"rel_{name}" for name in FORMATS))
 _KINDS = ("NonMaxSuppression", "MultiClassNonMaxSuppression")
 _MOST_ANCHORS = 1 << 22
 _MOST_LEVELS = 16
+_FIRST_LOOKS = (1024, 8192)  # candidates
+_MARGIN = 1e-3  # of a threshold that is looked at before activation: what is left out is surely below
 
 
 class Suppression:
@@ -48,16 +54,46 @@ class Suppression:
         self.space = "rel_yxyx" if is_relative(nms.text("bounding_box_format", BOX_FORMATS, own_format)) else "yxyx"
         self.input_size = decoder.input_size
 
-    def __call__(self, boxes: np.ndarray, scores: np.ndarray, request: Request) -> tuple[np.ndarray, np.ndarray]:
-        """Indices of the boxes that stay, and their classes.
+    def __call__(
+        self, boxes_of: Callable[[np.ndarray], np.ndarray], predicted: Rows, request: Request
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Boxes that stay, their classes and their scores, best first.
+
+        The best candidates are decoded and compared first, the others only while boxes are missing.
 
         Args:
-            boxes: ``(n, 4)`` ``yxyx`` in pixels of the network's input.
-            scores: ``(n, classes)``, probabilities.
+            boxes_of: row numbers to boxes, ``(n, 4)`` ``yxyx`` in pixels of the network's input.
+            predicted: ``(cells, classes)``, probabilities or logits.
             request: thresholds asked for.
         """
-        limits = {
-            "score_threshold": self.confidence if request.confidence is None else request.confidence,
+        least = self.confidence if request.confidence is None else request.confidence
+        floor = self._before_activation(least) - _MARGIN
+        candidates, best = predicted.above(floor)
+        candidates, best = candidates[best > floor], best[best > floor]  # which drops NaN, too
+        for count in (*_FIRST_LOOKS, len(candidates)):
+            chosen, rest = _best(best, max(count, 4 * self.most))
+            rows = candidates[chosen]
+            # A row that was left out has no score above that of its best class, `rest`.
+            threshold = max(np.float32(least), self._activated(rest))
+            scores = self._activated(predicted.floats(rows))
+            boxes = boxes_of(rows)
+            kept, classes = self._suppress(boxes, scores, threshold, request)
+            if len(kept) == self.most or len(rows) == len(candidates):
+                break
+        wild = np.count_nonzero((scores.max(axis=-1, initial=0) > threshold) & ~np.isfinite(boxes).all(axis=-1))
+        if wild:
+            warnings.warn(
+                f"{wild} boxes that score above {least:g} have sides that are NaN or infinite and are left out: the "
+                "network's box output has gone wild, in training or in float16.",
+                stacklevel=4,
+            )
+        return boxes[kept], classes, scores[kept, classes]
+
+    def _suppress(
+        self, boxes: np.ndarray, scores: np.ndarray, threshold: float, request: Request
+    ) -> tuple[np.ndarray, np.ndarray]:
+        limits: dict[str, Any] = {
+            "score_threshold": threshold,
             "iou_threshold": self.iou if request.iou is None else request.iou,
             "max_detections": self.most,
         }
@@ -66,6 +102,22 @@ class Suppression:
             return suppress_per_class(places, scores, max_detections_per_class=self.most_per_class, **limits)
         kept = suppress(places, scores.max(axis=-1), **limits)
         return kept, scores[kept].argmax(axis=-1)
+
+    def _activated(self, values: Any) -> Any:
+        return sigmoid(np.asarray(values, np.float32)) if self.from_logits else values
+
+    def _before_activation(self, score: float) -> float:
+        if not self.from_logits:
+            return score
+        return math.log(score / (1 - score)) if 0 < score < 1 else math.copysign(math.inf, score - 0.5)
+
+
+def _best(scores: np.ndarray, count: int) -> tuple[np.ndarray, Any]:
+    """Positions of the best scores, about ``count``, in order, and the best score of the others."""
+    if count >= len(scores):
+        return np.arange(len(scores)), np.float32(-np.inf)
+    rest = np.partition(scores, len(scores) - count - 1)[len(scores) - count - 1]
+    return np.flatnonzero(scores > rest), rest
 
 
 class DetectorDecoder(Decoder):
@@ -81,24 +133,21 @@ class DetectorDecoder(Decoder):
 
     def __call__(
         self,
-        outputs: dict[str, np.ndarray],
+        outputs: dict[str, Any],
         image_size: tuple[int, int],
         request: Request,
         placement: Placement | None = None,
     ) -> Detections:
         """Decodes boxes ``(cells, values)`` and scores ``(cells, classes)`` of one image."""
-        predicted = output_of(outputs, self.box_output, 2, self.box_values)
-        scores = output_of(outputs, self.score_output, 2, self.num_classes)
+        predicted = as_rows(output_of(outputs, self.box_output, 2, self.box_values))
+        scores = as_rows(output_of(outputs, self.score_output, 2, self.num_classes))
         self.check_count(len(predicted), len(scores))
-        boxes = self.boxes(predicted)
-        if self.suppression.from_logits:
-            scores = sigmoid(scores)
-        kept, classes = self.suppression(boxes, scores, request)
-        found = self.place(image_size, placement).to_image(boxes[kept])
+        boxes, classes, best = self.suppression(lambda rows: self.boxes(predicted.floats(rows), rows), scores, request)
+        found = self.place(image_size, placement).to_image(boxes)
         return Detections(
             boxes=from_yxyx(found, self.box_format, *image_size),
             classes=classes,
-            scores=scores[kept, classes],
+            scores=best,
             names=self.names(classes),
             box_format=self.box_format,
         )
@@ -116,8 +165,8 @@ class DetectorDecoder(Decoder):
         """Number of cells or anchors of the input."""
         raise NotImplementedError
 
-    def boxes(self, predicted: np.ndarray) -> np.ndarray:
-        """Boxes ``yxyx`` in pixels of the network's input."""
+    def boxes(self, predicted: np.ndarray, rows: np.ndarray) -> np.ndarray:
+        """Boxes ``yxyx`` in pixels of the network's input, of the cells numbered ``rows``."""
         raise NotImplementedError
 
 
@@ -151,11 +200,11 @@ class RetinaNetDecoder(DetectorDecoder):
         """Number of anchors."""
         return len(self.anchors)
 
-    def boxes(self, predicted: np.ndarray) -> np.ndarray:
-        """Deltas to ``yxyx`` in pixels of the network's input."""
-        deltas = predicted * self.variance
-        sizes = self.anchors[:, 2:]
-        centres = deltas[:, :2] * sizes + self.anchors[:, :2]
+    def boxes(self, predicted: np.ndarray, rows: np.ndarray) -> np.ndarray:
+        """Deltas to ``yxyx`` in pixels of the network's input, of the anchors numbered ``rows``."""
+        deltas, anchors = predicted * self.variance, self.anchors[rows]
+        sizes = anchors[:, 2:]
+        centres = deltas[:, :2] * sizes + anchors[:, :2]
         with np.errstate(over="ignore", invalid="ignore"):
             half = np.exp(deltas[:, 2:]) * sizes / 2
             return np.concatenate([centres - half, centres + half], axis=-1)
@@ -185,12 +234,13 @@ class YOLOV8Decoder(DetectorDecoder):
         """Number of cells of all levels."""
         return len(self.centres)
 
-    def boxes(self, predicted: np.ndarray) -> np.ndarray:
-        """Distributions to ``yxyx`` in pixels of the network's input."""
+    def boxes(self, predicted: np.ndarray, rows: np.ndarray) -> np.ndarray:
+        """Distributions to ``yxyx`` in pixels of the network's input, of the cells numbered ``rows``."""
         shares = softmax(predicted.reshape(len(predicted), 4, self.bins))
         left, top, right, bottom = np.moveaxis((shares * np.arange(self.bins, dtype=np.float32)).sum(axis=-1), -1, 0)
-        y, x = np.moveaxis(self.centres / self.strides[:, None], -1, 0)
-        return np.stack([y - top, x - left, y + bottom, x + right], axis=-1) * self.strides[:, None]
+        strides = self.strides[rows, None]
+        y, x = np.moveaxis(self.centres[rows] / strides, -1, 0)
+        return np.stack([y - top, x - left, y + bottom, x + right], axis=-1) * strides
 
 
 class SuppressedDecoder(Decoder):
@@ -208,13 +258,13 @@ class SuppressedDecoder(Decoder):
 
     def __call__(
         self,
-        outputs: dict[str, np.ndarray],
+        outputs: dict[str, Any],
         image_size: tuple[int, int],
         request: Request,
         placement: Placement | None = None,
     ) -> Detections:
         """Decodes one image; only ``confidence`` can be asked for, and only above the file's own."""
-        boxes, scores = output_of(outputs, "boxes", 2, 4), output_of(outputs, "scores", 1)
+        boxes, scores = np.asarray(output_of(outputs, "boxes", 2, 4)), output_of(outputs, "scores", 1)
         classes = output_of(outputs, "classes", 1)
         if not len(boxes) == len(scores) == len(classes):
             raise ValueError(f"The network gives {len(boxes)} boxes, {len(scores)} scores, {len(classes)} classes.")

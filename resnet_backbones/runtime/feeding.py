@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -65,6 +66,23 @@ class Feed:
     def empty(self, images: int) -> np.ndarray:
         """Zeros for a batch that is to hold so many images."""
         return np.zeros((images if self.shape[0] is None else self.shape[0], *self.shape[1:]), np.float32)
+
+    def table(self, encoded: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
+        """(256, channels): what each byte of an image is in the graph, ``encoded`` as its input is."""
+        values = np.repeat(np.arange(256, dtype=np.float32)[:, None], self.channels, axis=1)
+        return encoded(values * self._scale + self._offset)
+
+    def looked_up(self, batch: np.ndarray, table: np.ndarray) -> np.ndarray:
+        """What :meth:`to_graph` and encoding give, for a batch of bytes, by :meth:`table`."""
+        if self._channels_first:
+            batch = np.ascontiguousarray(np.moveaxis(batch, -1, 1))
+        if (table == table[:, :1]).all():
+            return np.take(table[:, 0], batch)
+        found = np.empty(batch.shape, table.dtype)
+        for channel in range(table.shape[1]):
+            part = (slice(None), channel) if self._channels_first else (..., channel)
+            found[part] = np.take(table[:, channel], batch[part])
+        return found
 
     def to_graph(self, batch: np.ndarray) -> np.ndarray:
         """A batch in the Keras model's shape and units, in the graph's."""

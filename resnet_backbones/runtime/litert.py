@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from resnet_backbones.runtime.outputs import Output
 from resnet_backbones.runtime.programs import check_input
 
 
@@ -41,6 +42,7 @@ class LiteRTProgram:
                 "operators LiteRT lacks. Copy or export it again."
             ) from error
         self._lock = threading.Lock()
+        self._fed: np.ndarray | None = None  # the batch that the input holds
         inputs = self._interpreter.get_input_details()
         self._open_batch = bool(inputs) and _shape(inputs[0])[:1] == (None,)
         check_input(Path(path), _shape(inputs[0]) if inputs else (), [detail["name"] for detail in inputs])
@@ -58,20 +60,24 @@ class LiteRTProgram:
         """Shapes by output name, batch first; ``None`` where a size is open."""
         return dict(self._output_shapes)
 
-    def __call__(self, batch: np.ndarray) -> dict[str, np.ndarray]:
+    def encoded(self, values: np.ndarray) -> np.ndarray:
+        """Float32 in the graph's own units, of any shape, as the type of the input; quantized where it is."""
+        return quantize(values, self._input)
+
+    def __call__(self, batch: np.ndarray) -> dict[str, Output]:
         """Runs one batch.
 
         Args:
-            batch: float32 of :attr:`input_shape`, in the graph's own units (before quantization).
+            batch: of :attr:`input_shape`, encoded.
 
         Returns:
-            Outputs by name, dequantized to float32.
+            Outputs by name.
         """
         with self._lock:
             self._set(batch)
             self._interpreter.invoke()
             return {
-                name: dequantize(self._interpreter.get_tensor(detail["index"]), detail)
+                name: Output(self._interpreter.get_tensor(detail["index"]), *detail["quantization"])
                 for name, detail in self._outputs.items()
             }
 
@@ -81,16 +87,22 @@ class LiteRTProgram:
         Args:
             batch: as for calling.
         """
-        with self._lock:
-            self._set(batch)
-        return self._interpreter.invoke
+
+        def run() -> None:
+            with self._lock:
+                if self._fed is not batch:  # or a prediction came between
+                    self._set(batch)
+                self._interpreter.invoke()
+
+        return run
 
     def _set(self, batch: np.ndarray) -> None:
         index = self._input["index"]
         if self._open_batch and tuple(self._interpreter.get_input_details()[0]["shape"]) != batch.shape:
             self._interpreter.resize_tensor_input(index, batch.shape, strict=True)
             self._interpreter.allocate_tensors()
-        self._interpreter.set_tensor(index, quantize(batch, self._input))
+        self._interpreter.set_tensor(index, batch)
+        self._fed = batch
 
     def _named_outputs(self) -> dict[str, dict[str, Any]]:
         """Outputs by the names of the signature, where the file has one; else by tensor name."""
@@ -127,9 +139,4 @@ def quantize(values: np.ndarray, detail: dict[str, Any]) -> np.ndarray:
 
 def dequantize(values: np.ndarray, detail: dict[str, Any]) -> np.ndarray:
     """A tensor's values as float32; integers that carry no scale (class numbers, say) stay as they are."""
-    scale, zero_point = detail["quantization"]
-    if values.dtype.kind == "f":
-        return values.astype(np.float32)
-    if not scale:
-        return values
-    return (values.astype(np.float32) - np.float32(zero_point)) * np.float32(scale)
+    return Output(values, *detail["quantization"]).floats()

@@ -15,7 +15,8 @@ from resnet_backbones.runtime.decoders import DECODERS, Decoder, Request
 from resnet_backbones.runtime.feeding import Feed
 from resnet_backbones.runtime.images import check_finite, read_image, split_images
 from resnet_backbones.runtime.metadata import read_verified
-from resnet_backbones.runtime.placement import RESIZES, Placement, place
+from resnet_backbones.runtime.outputs import Joined, Output
+from resnet_backbones.runtime.placement import RESIZES, Placement, place, stretched
 from resnet_backbones.runtime.programs import Program, open_program
 from resnet_backbones.runtime.verify_onnx import verify_onnx
 from resnet_backbones.runtime.verify_tflite import verify_tflite
@@ -59,6 +60,7 @@ class Model:
 
     def __init__(self, program: Program, metadata: dict[str, Any] | None, path: str):
         self._program = program
+        self._encoded = program.encoded
         self._path = path
         #: What the file says about itself (see ``runtime.metadata``); ``None`` for a foreign file.
         self.metadata = metadata
@@ -107,12 +109,11 @@ class Model:
         _check_resize(resize)
         batches = [outputs for outputs, _ in self._run(self._sources(images), resize)]
         if not batches:
-            shapes = self._program.output_shapes
-            empty = {
-                name: np.zeros((0, *(size or 0 for size in shape[1:])), np.float32) for name, shape in shapes.items()
-            }
-            return self._joined(empty)
-        return {name: np.concatenate([batch[name] for batch in batches]) for name, _, _ in self._parts}
+            shapes = self._program.output_shapes.items()
+            batches = [
+                self._joined({n: Output(np.zeros((0, *(size or 0 for size in s[1:])), np.float32)) for n, s in shapes})
+            ]
+        return {name: np.concatenate([batch[name].floats() for batch in batches]) for name, _, _ in self._parts}
 
     def predict(
         self,
@@ -155,18 +156,18 @@ class Model:
         request = Request(confidence, iou, top_k)
         results: list[Any] = []
         for outputs, placements in self._run(split_images(images, self._feed.channels), resize):
-            short = [name for name, value in outputs.items() if value.ndim == 0 or len(value) != len(placements)]
+            short = [name for name, value in outputs.items() if value.images != len(placements)]
             if short:
                 raise ValueError(f"{self._path} gives {short} without an entry for each of {len(placements)} images.")
             for index, placement in enumerate(placements):
-                rows = {name: value[index] for name, value in outputs.items()}
+                rows = {name: value.of_image(index) for name, value in outputs.items()}
                 results.append(decode(rows, placement.image_size, request, self._feed.in_network(placement)))
         return results
 
     def timer(self) -> Callable[[], object]:
         """A function that runs the network once on noise, on its backend and nothing round it, for measuring.
 
-        A file that takes any number of images is given one.
+        A file that takes any number of images is given one. It may be called while other threads predict.
 
         Example:
             >>> run = load("detector.tflite", num_threads=2).timer()
@@ -174,7 +175,7 @@ class Model:
         """
         batch = self._feed.empty(1)
         batch[:] = np.random.default_rng(0).uniform(0, 255, batch.shape)
-        return self._program.prepared(self._feed.to_graph(batch))
+        return self._program.prepared(self._encoded(self._feed.to_graph(batch)))
 
     @cached_property
     def _decoder(self) -> Decoder:
@@ -200,37 +201,57 @@ class Model:
         check_finite(array, "the input")
         return list(array)
 
-    def _run(self, sources: list[Any], resize: str) -> Iterator[tuple[dict[str, np.ndarray], list[Placement]]]:
+    def _run(self, sources: list[Any], resize: str) -> Iterator[tuple[dict[str, Joined], list[Placement]]]:
         """Outputs of each batch in turn, and where each image lies in it."""
         size = self._feed.batch_size(len(sources))
         for start in range(0, len(sources), size):
             chunk = sources[start : start + size]
-            batch, placements = self._feed.empty(len(chunk)), []
-            for row, source in enumerate(chunk):
-                if batch.ndim == 4:
-                    image, image_size = read_image(source, batch.shape[-1], start + row)
-                    placements.append(place(image, batch[row], resize, image_size))
-                else:
-                    batch[row] = source
+            batch, placements = self._batch(chunk, start, resize)
             try:
-                outputs = self._program(self._feed.to_graph(batch))
+                outputs = self._program(batch)
             except ValueError as error:
                 raise RuntimeError(
                     f"{self._path} cannot be run: {error}. The file may be damaged; export it again."
                 ) from error
             # A last batch of a fixed size was filled up with zeros, which are cut off again.
-            joined = {n: value[: len(chunk)] if value.ndim else value for n, value in self._joined(outputs).items()}
+            joined = {name: value.first(len(chunk)) for name, value in self._joined(outputs).items()}
             self._warn_of_nan(joined, start)
             yield joined, placements
 
-    def _warn_of_nan(self, outputs: dict[str, np.ndarray], first: int) -> None:
+    def _batch(self, sources: list[Any], first: int, resize: str) -> tuple[np.ndarray, list[Placement]]:
+        """Images as the engine takes them, and where each lies; ``first`` is the number of the first of them.
+
+        Images that are bytes, and of the input's size, need not become floats first: a table says what each byte is.
+        """
+        batch, placements = self._feed.empty(len(sources)), []
+        if batch.ndim != 4:
+            batch[: len(sources)] = sources
+            return self._encoded(self._feed.to_graph(batch)), placements
+        given: np.ndarray | None = np.zeros(batch.shape, np.uint8)
+        for row, source in enumerate(sources):
+            image, image_size = read_image(source, batch.shape[-1], first + row)
+            if given is not None and image.dtype == np.uint8 and (*image_size, image.shape[2]) == given.shape[1:]:
+                given[row] = image
+                placements.append(stretched(image_size, image.shape[:2]))
+                continue
+            if given is not None:
+                batch[:row], given = given[:row], None
+            placements.append(place(image, batch[row], resize, image_size))
+        if given is None:
+            return self._encoded(self._feed.to_graph(batch)), placements
+        return self._feed.looked_up(given, self._table), placements
+
+    @cached_property
+    def _table(self) -> np.ndarray:
+        return self._feed.table(self._encoded)
+
+    def _warn_of_nan(self, outputs: dict[str, Joined], first: int) -> None:
         """Warns where the network computes NaN; ``first`` is the number of the batch's first image."""
         for name, value in outputs.items():
-            if value.dtype.kind != "f" or not value.size or not np.isnan(value.max()):
+            if not any(part.values.dtype.kind == "f" and np.isnan(part.values.max(initial=0)) for part in value.parts):
                 continue
-            images = (
-                np.flatnonzero(np.isnan(value.reshape(len(value), -1)).any(axis=1)) + first if value.ndim else [first]
-            )
+            found = np.isnan(value.floats())
+            images = np.flatnonzero(found.reshape(len(found), -1).any(axis=1)) + first if found.ndim else [first]
             warnings.warn(
                 f"{self._path} gives NaN in its output {name!r} for image {', '.join(map(str, images))}: what it finds "
                 "there means nothing. Its weights may hold NaN, or values overflow (float16?). Check the model it was "
@@ -238,13 +259,12 @@ class Model:
                 stacklevel=4,
             )
 
-    def _joined(self, outputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    def _joined(self, outputs: dict[str, Output]) -> dict[str, Joined]:
         """The file's outputs as the Keras model gives them."""
         joined = {}
         for name, parts, axis in self._parts:
             try:
-                pieces = [outputs[part] for part in parts]
-                joined[name] = pieces[0] if len(pieces) == 1 else np.concatenate(pieces, axis)
+                joined[name] = Joined([outputs[part] for part in parts], axis)
             except ValueError as error:
                 raise ValueError(
                     f"The metadata of {self._path} joins {parts} along axis {axis}, which does not fit ({error}): it "

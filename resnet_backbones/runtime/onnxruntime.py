@@ -8,7 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from resnet_backbones.runtime.programs import check_input, to_input, to_output
+from resnet_backbones.runtime.outputs import Output
+from resnet_backbones.runtime.programs import check_input, to_input
 
 _TYPES = {
     "tensor(float)": np.float32,
@@ -68,21 +69,24 @@ class ONNXRuntimeProgram:
         """Shapes by output name; ``None`` where a size is open."""
         return dict(self._output_shapes)
 
-    def __call__(self, batch: np.ndarray) -> dict[str, np.ndarray]:
+    def encoded(self, values: np.ndarray) -> np.ndarray:
+        """Float32 in the graph's own units, of any shape, as the type of the input."""
+        return to_input(values, self._dtype)
+
+    def __call__(self, batch: np.ndarray) -> dict[str, Output]:
         """Runs one batch.
 
         Args:
-            batch: float32 of :attr:`input_shape`, in the graph's own units.
+            batch: of :attr:`input_shape`, encoded.
 
         Returns:
-            Outputs by name, floats as float32.
+            Outputs by name.
         """
-        given = {self._name: to_input(batch, self._dtype)}
         try:
-            values = self._session.run(list(self._output_shapes), given)
+            values = self._session.run(list(self._output_shapes), {self._name: batch})
         except Exception as error:  # as in loading
             raise RuntimeError(f"ONNX Runtime cannot run the network: {error}.") from error
-        return {name: to_output(np.asarray(value)) for name, value in zip(self._output_shapes, values, strict=True)}
+        return {name: Output(np.asarray(value)) for name, value in zip(self._output_shapes, values, strict=True)}
 
     def prepared(self, batch: np.ndarray) -> Callable[[], object]:
         """Feeds a batch and returns a function that runs the session on it and nothing else, for timing.
@@ -90,7 +94,7 @@ class ONNXRuntimeProgram:
         Args:
             batch: as for calling.
         """
-        given, names = {self._name: to_input(batch, self._dtype)}, list(self._output_shapes)
+        given, names = {self._name: batch}, list(self._output_shapes)  # a session runs in many threads at once
         return lambda: self._session.run(names, given)
 
 

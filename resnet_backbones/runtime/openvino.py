@@ -11,8 +11,9 @@ from typing import Any
 import numpy as np
 
 from resnet_backbones.runtime.flatbuffer import End, read_ends
-from resnet_backbones.runtime.litert import dequantize, quantize
-from resnet_backbones.runtime.programs import check_input, to_input, to_output
+from resnet_backbones.runtime.litert import quantize
+from resnet_backbones.runtime.outputs import Output
+from resnet_backbones.runtime.programs import check_input, to_input
 
 _FLOAT = (0.0, 0)
 
@@ -67,24 +68,18 @@ class OpenVINOProgram:
         """Shapes by output name; ``None`` where a size is open."""
         return {name: _shape(port) for name, (port, _) in self._outputs.items()}
 
-    def __call__(self, batch: np.ndarray) -> dict[str, np.ndarray]:
+    def __call__(self, batch: np.ndarray) -> dict[str, Output]:
         """Runs one batch.
 
         Args:
-            batch: float32 of :attr:`input_shape`, in the graph's own units (before quantization).
+            batch: of :attr:`input_shape`, encoded.
 
         Returns:
-            Outputs by name, dequantized to float32.
+            Outputs by name.
         """
         with self._lock:
-            found = self._model({0: self._to_input(batch)})
-            values = {name: np.array(found[port]) for name, (port, _) in self._outputs.items()}
-        return {
-            name: dequantize(value, {"quantization": self._outputs[name][1]})
-            if self._outputs[name][1][0]
-            else to_output(value)
-            for name, value in values.items()
-        }
+            found = self._model({0: batch})
+            return {name: Output(np.array(found[port]), *steps) for name, (port, steps) in self._outputs.items()}
 
     def prepared(self, batch: np.ndarray) -> Callable[[], object]:
         """Feeds a batch and returns a function that runs the network on it and nothing else, for timing.
@@ -92,13 +87,19 @@ class OpenVINOProgram:
         Args:
             batch: as for calling.
         """
-        request, given = self._model.create_infer_request(), {0: self._to_input(batch)}
-        return lambda: request.infer(given, share_inputs=True, share_outputs=True)
+        request = self._model.create_infer_request()
 
-    def _to_input(self, batch: np.ndarray) -> np.ndarray:
+        def run() -> None:
+            with self._lock:
+                request.infer({0: batch}, share_inputs=True, share_outputs=True)
+
+        return run
+
+    def encoded(self, values: np.ndarray) -> np.ndarray:
+        """Float32 in the graph's own units, of any shape, as the type of the input; quantized where it is."""
         if self._input_quantization[0]:
-            batch = quantize(batch, {"dtype": self._dtype, "quantization": self._input_quantization})
-        return to_input(batch, self._dtype)
+            values = quantize(values, {"dtype": self._dtype, "quantization": self._input_quantization})
+        return to_input(values, self._dtype)
 
 
 def _named(ports: list[Any], ends: list[End]) -> dict[str, tuple[Any, tuple[float, int]]]:

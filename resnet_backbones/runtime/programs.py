@@ -9,6 +9,8 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from resnet_backbones.runtime.outputs import Output
+
 MOST_THREADS = 1024
 _SUFFIXES = {".tflite": "litert", ".onnx": "onnxruntime"}
 
@@ -24,18 +26,23 @@ class Program(Protocol):
     def output_shapes(self) -> dict[str, tuple[int | None, ...]]:
         """Shapes by output name; ``None`` where a size is open."""
 
-    def __call__(self, batch: np.ndarray) -> dict[str, np.ndarray]:
+    def encoded(self, values: np.ndarray) -> np.ndarray:
+        """Float32 in the graph's own units, of any shape, as the type that the input has; quantized where it is."""
+
+    def __call__(self, batch: np.ndarray) -> dict[str, Output]:
         """Runs one batch.
 
         Args:
-            batch: float32 of :attr:`input_shape`, in the graph's own units (before quantization).
+            batch: of :attr:`input_shape`, encoded.
 
         Returns:
-            Outputs by name, dequantized to float32.
+            Outputs by name.
         """
 
     def prepared(self, batch: np.ndarray) -> Callable[[], object]:
         """Feeds a batch and returns a function that runs the engine on it and nothing else, for timing.
+
+        It takes turns with predictions in other threads where the engine runs one batch at a time.
 
         Args:
             batch: as for calling.
@@ -125,11 +132,6 @@ def to_input(values: np.ndarray, dtype: Any) -> np.ndarray:
         limits = np.iinfo(dtype)
         values = np.clip(np.floor(values + np.float32(0.5)), limits.min, limits.max)
     return np.ascontiguousarray(values, dtype)
-
-
-def to_output(values: np.ndarray) -> np.ndarray:
-    """Any float as float32; integers (class numbers, say) stay as they are."""
-    return values.astype(np.float32) if values.dtype.kind == "f" else values
 
 
 def check_input(path: Path, shape: tuple[int | None, ...], names: list[str]) -> None:
