@@ -58,7 +58,7 @@ def make_files(folder: Path, size: int) -> None:
         backbone = rb.create_backbone("mobilenetv2_100", input_shape=(size, size, 3), preprocessing=scaling)
         model = rb.adapters.keras_cv.retinanet(backbone, CLASSES, "xywh")
         best = np.sort(np.asarray(model(images, training=False)["classification"])[0].max(axis=-1))[::-1]
-        bias = model.classification_head.layers[-1].bias
+        bias = model.classification_head.prediction_layer.bias
         bias.assign(np.asarray(bias) - best[STAND_INS[name](len(best))])
         model = rb.quantize_post_training(model, "portable_int8", calibration_data=images)
         for suffix in (".tflite", ".onnx"):

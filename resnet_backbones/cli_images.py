@@ -53,10 +53,28 @@ def _array(path: Path) -> Any:
         ) from error
 
 
-def _pictures(folder: Path, shape: tuple[int, int, int], pixel_range: tuple[float, float], most: int) -> np.ndarray:
-    found = sorted(path for path in folder.rglob("*") if path.suffix.lower() in PICTURES and path.is_file())
+def pictures_in(folder: Path, *, recursive: bool, leave_out: Path | None = None) -> list[Path]:
+    """Files of a folder that are pictures by their names, sorted.
+
+    Args:
+        folder: to look in.
+        recursive: in the folders in it, too.
+        leave_out: a folder whose files are passed over.
+
+    Raises:
+        ValueError: there are none.
+    """
+    paths = folder.rglob("*") if recursive else folder.iterdir()
+    found = sorted(path for path in paths if path.suffix.lower() in PICTURES and path.is_file())
+    if leave_out is not None:
+        found = [path for path in found if leave_out.resolve() not in path.resolve().parents]
     if not found:
         raise ValueError(f"There are no pictures in {folder}; looked for {', '.join(sorted(PICTURES))}.")
+    return found
+
+
+def _pictures(folder: Path, shape: tuple[int, int, int], pixel_range: tuple[float, float], most: int) -> np.ndarray:
+    found = pictures_in(folder, recursive=True)
     height, width, channels = shape
     low, high = pixel_range
     chosen = [found[i] for i in _spread(len(found), most)]

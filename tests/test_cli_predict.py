@@ -78,6 +78,7 @@ def test_classes_are_those_of_the_runtime_and_pictures_are_written(command_files
 def pictures(tmp_path_factory):
     """Files of other tasks, and a dark picture: their answers are in proportion to its mean, about 0.5."""
     folder = tmp_path_factory.mktemp("tasks")
+    (folder / "empty").mkdir()
     for name, data in fuzz_bases.onnx_files().items():
         (folder / name).write_bytes(data)
     random = np.random.default_rng(3)
@@ -114,9 +115,64 @@ def test_segments_are_shares_and_another_backend_agrees(pictures, tmp_path, monk
     assert not list(tmp_path.iterdir())
 
 
+@pytest.fixture
+def photos(pictures, tmp_path):
+    """A folder with pictures, one of them broken, another file, and a folder with one more picture."""
+    folder = tmp_path / "photos"
+    (folder / "more").mkdir(parents=True)
+    for name in ("b.png", "a.PNG", "more/c.png"):
+        shutil.copy(pictures / "picture.png", folder / name)
+    (folder / "notes.txt").write_text("no picture")
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("name", "keys"), [("yolo", "box box_format score"), ("float", "score"), ("segmenter", "share")]
+)
+def test_each_thing_found_is_one_object_of_json(pictures, photos, tmp_path, name, keys):
+    """--jsonl, a line each; and the same objects in --json, beside what it held before."""
+    arguments = ("predict", pictures / f"{name}.onnx", photos, "--out", tmp_path / "out", "--confidence", 0.3)
+    document = json.loads(run(*arguments, "--json").stdout)
+    lines = run(*arguments, "--jsonl")
+    assert lines.exit_code == 0
+    records = [json.loads(line) for line in lines.stdout.splitlines()]
+    assert all(record.pop("file") == str(pictures / f"{name}.onnx") for record in records)
+    assert records == document["detections"]
+    assert set(records[0]) == {"image", "picture", "class", "name", *keys.split()}
+    assert [one["image"] for one in document["images"]] == [str(photos / "a.PNG"), str(photos / "b.png")]
+    if name == "yolo":
+        flat = [box for one in document["images"] for box in one["boxes"]]
+        assert [record["box"] for record in records] == flat
+        assert len(flat) > 2
+    assert {record["picture"] for record in records} == {
+        str(tmp_path / "out" / f"{stem}.predicted.png") for stem in "ab"
+    }
+
+
+def test_folders_within_are_taken_when_asked_but_not_what_was_written(pictures, photos):
+    arguments = ("predict", pictures / "yolo.onnx", photos, "--out", photos / "out", "--recursive", "--json")
+    for _ in range(2):
+        images = [one["image"] for one in json.loads(run(*arguments).stdout)["images"]]
+        assert images == [str(photos / name) for name in ("a.PNG", "b.png", "more/c.png")]
+
+
+def test_a_broken_picture_in_a_folder_is_left_out_and_said(pictures, photos):
+    (photos / "aa.jpg").write_text("no picture")
+    result = run("predict", pictures / "yolo.onnx", photos, "--no-draw", "--json")
+    assert result.exit_code == 1
+    assert len(json.loads(result.stdout)["images"]) == 2
+    assert "Left out" in result.stderr
+    assert "aa.jpg cannot be read as a picture" in result.stderr
+
+
+def test_json_and_lines_at_once_are_refused(pictures):
+    assert run("predict", pictures / "yolo.onnx", pictures / "picture.png", "--json", "--jsonl").exit_code == 2
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
+        (["float.onnx", "empty"], "There are no pictures in empty"),
         (["gone.onnx", "picture.png"], "gone.onnx"),
         (["float.onnx", "gone.png"], "no picture gone.png"),
         (["float.onnx", "yolo.onnx"], "cannot be read as a picture"),

@@ -70,6 +70,14 @@ class Detections:
             "names": self.names,
         }
 
+    def to_records(self) -> list[dict[str, Any]]:
+        """One dictionary of plain values per object, best first: class, name, score, box and box_format."""
+        ranked = _ranked(self.classes, self.scores, self.names)
+        return [
+            {**record, "box": box, "box_format": self.box_format}
+            for record, box in zip(ranked, self.boxes.tolist(), strict=True)
+        ]
+
 
 @dataclass(frozen=True, eq=False)
 class Classification:
@@ -111,6 +119,10 @@ class Classification:
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
         return {"classes": self.classes.tolist(), "scores": self.scores.tolist(), "names": self.names}
+
+    def to_records(self) -> list[dict[str, Any]]:
+        """One dictionary of plain values per class, best first: class, name and score."""
+        return _ranked(self.classes, self.scores, self.names)
 
 
 @dataclass(frozen=True, eq=False)
@@ -173,11 +185,21 @@ class Segmentation:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON: shares of the pixels, not the map."""
-        shares = [
+        return {"height": self.classes.shape[0], "width": self.classes.shape[1], "shares": self.to_records()}
+
+    def to_records(self) -> list[dict[str, Any]]:
+        """One dictionary of plain values per class that occurs, largest first: class, name and share of the pixels."""
+        return [
             {"class": number, "name": None if self.names is None else self.names[number], "share": share}
             for number, share in self.shares().items()
         ]
-        return {"height": self.classes.shape[0], "width": self.classes.shape[1], "shares": shares}
+
+
+def _ranked(classes: np.ndarray, scores: np.ndarray, names: list[str] | None) -> list[dict[str, Any]]:
+    return [
+        {"class": number, "name": None if names is None else names[index], "score": score}
+        for index, (number, score) in enumerate(zip(classes.tolist(), scores.tolist(), strict=True))
+    ]
 
 
 def _name(names: list[str] | None, index: int, number: int) -> str:
