@@ -117,13 +117,15 @@ def _show(measured: list[Measured], choice: Choice | None, png: Path | None) -> 
         table.add_column("fits")
     for one in measured:
         table.add_row(*_cells(one), *(() if choice is None else ("yes" if one.name in choice.fits else "no",)))
+    from resnet_backbones.export.kernels import FOUR_BITS
+
     out = console()
     out.print(table)
     timing = measured[0].int8_ms
     out.print(
         f"ms: median of {timing.runs} runs in turns, with the least in brackets; LiteRT, {timing.threads} thread"
         f"{'s' if timing.threads > 1 else ''}, one image. in int8: share of the multiply-accumulates.\nRandom weights: "
-        "this says what a backbone costs, not how well it sees."
+        f"this says what a backbone costs, not how well it sees.\n{FOUR_BITS}"
     )
     if png is not None:
         out.print(f"Wrote {escape(str(png))}", soft_wrap=True)

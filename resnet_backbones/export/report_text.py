@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from resnet_backbones.export.kernels import FOUR_BITS
 from resnet_backbones.export.parity import TIMES_ITS_OWN, OutputParity
 from resnet_backbones.export.report_plot import PICTURE_TEXT
 from resnet_backbones.export.request import QUANTIZED
@@ -78,6 +79,8 @@ def _sentences(report: ExportReport) -> Iterator[str]:
             f"Kernels: {kernels.equal} of {kernels.compared} hold the integers of the Keras model; "
             f"scales differ by at most {kernels.scale_error:.1e} of themselves."
         )
+        if kernels.of_four_bits:
+            yield f"{kernels.of_four_bits} kernels have 4 bits. {FOUR_BITS}"
     own = [entry for entry in report.parity if entry.of_itself]
     if own:
         yield (

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 
 IDENTIFIER = b"TFL3"
+_INT4 = 17  # of TensorType
 
 
 class Table:
@@ -125,6 +126,12 @@ def read_ends(path: Path) -> tuple[list[End], list[End]]:
         return _ends(tensors, graphs[0], signature, 0), _ends(tensors, graphs[0], signature, 1)
     except ValueError as error:
         raise ValueError(f"{path} cannot be read: {error}. Copy or export it again.") from error
+
+
+def holds_four_bits(path: Path) -> bool:
+    """Whether a ``.tflite`` has tensors of 4 bits."""
+    model = Table.root(memoryview(path.read_bytes()))
+    return any(tensor.number(1, "<b") == _INT4 for graph in model.tables(2) for tensor in graph.tables(0))
 
 
 def _ends(tensors: list[Table], graph: Table, signature: Table | None, slot: int) -> list[End]:

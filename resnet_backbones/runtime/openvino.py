@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from resnet_backbones.runtime.flatbuffer import End, read_ends
+from resnet_backbones.runtime.flatbuffer import End, holds_four_bits, read_ends
 from resnet_backbones.runtime.litert import quantize
 from resnet_backbones.runtime.outputs import Output
 from resnet_backbones.runtime.programs import check_input, to_input
@@ -46,6 +46,12 @@ class OpenVINOProgram:
             core = openvino.Core()
             self._model = core.compile_model(core.read_model(str(path)), "CPU", settings)
         except (RuntimeError, TypeError, ValueError) as error:
+            if path.suffix == ".tflite" and holds_four_bits(path):
+                raise ValueError(
+                    f"{path} has kernels of 4 bits, which OpenVINO cannot load from a .tflite. Run it on LiteRT "
+                    "(backend='litert'), export the model to .onnx, where such kernels are held in 8 bits, or quantize "
+                    "it with kernels of 8 bits."
+                ) from error
             raise ValueError(
                 f"OpenVINO cannot load {path}: {error}. The file is cut short, damaged, or uses operators OpenVINO "
                 "lacks. Copy or export it again."

@@ -57,12 +57,18 @@ def test_kernels_of_four_bits_are_int4_in_the_file(tmp_path):
     (parity,) = report.parity
     assert parity.cosine > 0.999
     assert parity.within_two_steps >= 0.99
+    assert report.to_dict()["kernels"]["of_four_bits"] == 3
+    assert "3 kernels have 4 bits. Kernels of 4 bits make a .tflite smaller, not faster" in str(report)
+    with pytest.raises(ValueError, match="kernels of 4 bits, which OpenVINO cannot load.*backend='litert'"):
+        rb.runtime.load(report.path, "openvino")
 
 
 @pytest.mark.parametrize("bits", [3, 6])
 def test_kernels_of_other_bits_are_held_in_eight(bits, tmp_path):
     report = exported(small_net(), tmp_path, Scheme("few", kernel_bits=bits))
     assert set(kernel_types(report.path)) == {"int8"}
+    assert report.kernels.of_four_bits == 0
+    assert "4 bits" not in str(report)
     assert report.parity[0].cosine > 0.999
     assert report.parity[0].within_two_steps >= 0.99
 
