@@ -13,7 +13,7 @@ import typer
 from rich.markup import escape
 
 from resnet_backbones import __version__, cli_benchmark, cli_compare, cli_doctor, cli_export, cli_predict
-from resnet_backbones.cli_common import AsJson, console, fail, print_json
+from resnet_backbones.cli_common import MISTAKES, AsJson, console, fail, print_json
 from resnet_backbones.cli_tables import list_table, print_info
 from resnet_backbones.errors import UnknownNameError
 from resnet_backbones.information import backbone_info, list_backbones
@@ -122,6 +122,9 @@ def convert(
     ] = None,
     channels: Annotated[int, typer.Option(help="Input channels; other than 3, the stem is adapted.")] = 3,
     skip_mismatch: Annotated[bool, typer.Option(help="Convert what fits; the rest is random and is named.")] = False,
+    prefix: Annotated[
+        str | None, typer.Option(help="Which network, where a checkpoint holds several: its names' prefix, or a part.")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Convert another library's weights to this one's. A classifier is left out. Exits with 1 if they do not fit."""
@@ -132,8 +135,8 @@ def convert(
     try:
         backbone = create_backbone(name, input_shape=(None, None, channels), **parse_overrides(settings or []))
         library = source.replace("-", "_") if source else None
-        done = convert_file(backbone, source_file, out, source=library, skip_mismatch=skip_mismatch)
-    except (ImportError, OSError, TypeError, ValueError) as error:
+        done = convert_file(backbone, source_file, out, source=library, skip_mismatch=skip_mismatch, prefix=prefix)
+    except MISTAKES as error:
         raise fail(str(error)) from None
     if as_json:
         print_json({"name": name, **asdict(done), "path": out})

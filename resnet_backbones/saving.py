@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import importlib
-import json
 import os
-import zipfile
 from pathlib import Path
 from typing import Any
+
+from resnet_backbones.weights.gate import check_keras_file, unreadable
 
 # What a saved file mentions -> the module that makes its classes known, and the extra that brings it.
 _PROVIDERS = {
@@ -32,7 +32,8 @@ def load_model(path: str | os.PathLike[str], **kwargs: Any) -> Any:
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: it is not a whole ``.keras`` file.
+        ValueError: it is not a complete ``.keras`` file, or refers to other files on this machine (layers that read
+            a file they name do so with ``safe_mode=False``).
         ImportError: the model needs an optional package; the message names the extra.
 
     Example:
@@ -44,15 +45,7 @@ def load_model(path: str | os.PathLike[str], **kwargs: Any) -> Any:
     path = Path(path)
     if not path.exists():
         raise FileNotFoundError(f"There is no file {path.absolute()}.")
-    try:
-        with zipfile.ZipFile(path) as archive:
-            config = archive.read("config.json").decode()
-        json.loads(config)
-    except (zipfile.BadZipFile, KeyError, ValueError) as error:
-        raise ValueError(
-            f"{path} is not a whole .keras file ({error}). Save models with model.save('name.keras'); a file cut short "
-            "by a full disk or an interrupted copy must be saved or copied again."
-        ) from error
+    config = check_keras_file(path, trusted=kwargs.get("safe_mode") is False)
     importlib.import_module("resnet_backbones.backbone")
     importlib.import_module("resnet_backbones.layers")
     for mention, (module, extra) in _PROVIDERS.items():
@@ -61,4 +54,9 @@ def load_model(path: str | os.PathLike[str], **kwargs: Any) -> Any:
                 importlib.import_module(module)
             except ImportError as error:
                 raise ImportError(f"{path} needs: pip install 'resnet-backbones[{extra}]' ({error})") from error
-    return keras.models.load_model(path, **kwargs)
+    try:
+        return keras.models.load_model(path, **kwargs)
+    except (ImportError, NotImplementedError, TypeError, ValueError):
+        raise
+    except Exception as error:  # a KeyError, a MemoryError: of a file whose parts do not go together
+        raise unreadable(path, "Keras model", f"{type(error).__name__}: {error}") from error

@@ -36,6 +36,7 @@ def convert(
     *,
     source: str | None = None,
     skip_mismatch: bool = False,
+    prefix: str | None = None,
 ) -> Converted:
     """Reads weights by another library's names into a backbone and writes those of this library.
 
@@ -46,6 +47,7 @@ def convert(
         source: ``"timm"``, ``"torchvision"``, ``"keras_applications"``, ``"keras_hub"`` or ``"resnet_backbones"``;
             ``None``: told by the names.
         skip_mismatch: converts what fits; the rest stays as it is, and a warning names it.
+        prefix: of a checkpoint that holds the network several times, which.
 
     Raises:
         OSError: a file is not there or cannot be written.
@@ -59,7 +61,7 @@ def convert(
         one_of("source", source, (*SOURCES, OWN))
     check_not_read(out, path)
     target, where = find_target(backbone), repr(os.fspath(path))
-    load_file(target, local_file(path), where=where, source=source, skip_mismatch=skip_mismatch)
+    load_file(target, local_file(path), where=where, source=source, skip_mismatch=skip_mismatch, prefix=prefix)
     save(backbone, out)
     return Converted(len(target.slots()), backbone.count_params())
 

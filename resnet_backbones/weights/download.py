@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import http.client
 import ipaddress
 import os
 import re
+import time
 import urllib.error
 import urllib.parse
 import urllib.request
@@ -15,9 +17,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from resnet_backbones.weights.gate import stands_in
+
 CACHE_VARIABLE = "RESNET_BACKBONES_CACHE"
 TRIES = 5
-TIMEOUT = 30.0  # seconds without a byte
+TIMEOUT = 30.0  # seconds in which at least LEAST bytes must come
+LEAST = 1 << 12
+MAX_BYTES = 4 << 30  # twice the largest weights published for a backbone in the catalogue
 _CHUNK = 1 << 18
 
 
@@ -26,7 +32,7 @@ def cache_folder() -> Path:
     return Path(os.environ.get(CACHE_VARIABLE) or Path.home() / ".cache" / "resnet_backbones")
 
 
-def download(url: str, *, sha256: str | None = None, progress: bool = True) -> Path:
+def download(url: str, *, sha256: str | None = None, progress: bool = True, max_bytes: int | None = None) -> Path:
     """The local copy of a file on the web.
 
     What has been downloaded once is taken from the cache, without asking the server. A download that breaks off goes
@@ -36,13 +42,15 @@ def download(url: str, *, sha256: str | None = None, progress: bool = True) -> P
         url: ``https://...``, or ``http://`` on this machine; ``#sha256=<64 digits>`` at its end is checked too.
         sha256: what the file's SHA-256 must be, in hexadecimal digits.
         progress: shows a progress bar, on a terminal.
+        max_bytes: the size in bytes above which a file is refused; by default ``MAX_BYTES``, 4 GiB.
 
     Returns:
         The path of the file in :func:`cache_folder`.
 
     Raises:
-        ValueError: the address is no https address, or the file has another SHA-256; it is removed then.
-        OSError: the server cannot be reached or has no such file; what came so far is kept for the next try.
+        ValueError: the address is no https address, or what came is larger than allowed, an HTML page, or has another
+            SHA-256; it is removed then.
+        OSError: the server cannot be reached, stalls, or has no such file; what came so far is kept for the next try.
 
     Example:
         >>> download("https://example.org/resnet50.safetensors", sha256="9f86d0...")
@@ -53,10 +61,16 @@ def download(url: str, *, sha256: str | None = None, progress: bool = True) -> P
     file = Path(urllib.parse.unquote(urllib.parse.urlsplit(url).path)).name
     path = folder / f"{hashlib.sha256(url.encode()).hexdigest()[:16]}-{file}"
     with _locked(path.with_name(f"{path.name}.lock")):
-        if path.is_file() and sha256 in (None, sha256_of(path)):
+        if path.is_file() and sha256 in (None, sha256_of(path)) and not stands_in(path):
             return path
         part = path.with_name(f"{path.name}.part")
-        _complete(url, part, progress)
+        _complete(url, part, progress, MAX_BYTES if max_bytes is None else max_bytes)
+        if text := stands_in(part):
+            _discard(part)
+            raise ValueError(
+                f"{url} gives {text}, not weights (it was not kept). Check the address: it must lead to the file "
+                "itself, not to a page about it or a login."
+            )
         check_sha256(part, sha256, name=url, remove=True)
         part.replace(path)
         _validator_of(part).unlink(missing_ok=True)
@@ -97,8 +111,7 @@ def check_sha256(path: Path, sha256: str | None, *, name: str, remove: bool = Fa
     if sha256 is None or (found := sha256_of(path)) == sha256:
         return
     if remove:
-        path.unlink()
-        _validator_of(path).unlink(missing_ok=True)
+        _discard(path)
     raise ValueError(
         f"{name} is not the file that was asked for, or came damaged{' (it was removed)' if remove else ''}:\n"
         f"  sha256 wanted {sha256}\n  sha256 found  {found}\nTry again; if they differ still, ask for the right sum."
@@ -130,31 +143,40 @@ class _SafeRedirects(urllib.request.HTTPRedirectHandler):
         return super().redirect_request(req, fp, code, msg, headers, newurl)
 
 
-def _complete(url: str, part: Path, progress: bool) -> None:
+def _discard(part: Path) -> None:
+    part.unlink(missing_ok=True)
+    _validator_of(part).unlink(missing_ok=True)
+
+
+def _complete(url: str, part: Path, progress: bool, most_bytes: int) -> None:
     """Downloads what is lacking of ``part``; as long as something comes, a connection cut off is opened again."""
     failures, most = 0, _size(part)
     while True:
         try:
-            if _receive(url, part, progress):
+            lacking = _receive(url, part, progress, most_bytes)
+            if lacking is None:
                 return
-            problem: Exception | str = "the connection was closed too early"
+            problem: Exception | str = f"the connection was closed too early, or the server sends only a part{lacking}"
         except urllib.error.HTTPError as error:
             if error.code < 500:
                 raise OSError(f"{url}: the server says {error.code} {error.reason}. Check the address.") from error
             problem = error
         except (OSError, http.client.HTTPException) as error:
+            if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+                raise
             problem = error
-        failures = 0 if _size(part) > most else failures + 1
+        stalled = isinstance(problem, TimeoutError)  # waiting long once more is for whoever calls to decide
+        failures = 0 if _size(part) >= most + LEAST else failures + 1 + stalled
         most = max(most, _size(part))
-        if failures == TRIES or isinstance(problem, urllib.error.URLError):
+        if failures >= TRIES or isinstance(problem, urllib.error.URLError):
             raise OSError(
                 f"{url} cannot be downloaded: {problem}. {_size(part):,} bytes are kept in {part.parent}; the same "
                 "call goes on from there."
             )
 
 
-def _receive(url: str, part: Path, progress: bool) -> bool:
-    """One request; returns whether ``part`` is now whole."""
+def _receive(url: str, part: Path, progress: bool, most_bytes: int) -> str | None:
+    """One request; ``None`` if ``part`` is now whole, else how much of it is there."""
     start, validator = _size(part), _validator_of(part)
     request = urllib.request.Request(url)
     # Without the name of the file's version (ETag, date), the rest of another version might be glued to the start.
@@ -171,27 +193,45 @@ def _receive(url: str, part: Path, progress: bool) -> bool:
             raise
         # Nothing lies beyond what is there: it is the whole file, or the file is shorter now.
         if error.headers.get("Content-Range", "").removeprefix("bytes */") == str(start):
-            return True
+            return None
         part.unlink(missing_ok=True)
-        return False
+        return ""
     with response:
         version = _version(response.headers)
-        resumed = response.status == 206 and _resumes_at(response.headers, start)
-        if response.status == 206 and (not resumed or (version and version != validator.read_text())):
+        first, size = (
+            _range(response.headers) if response.status == 206 else (0, response.headers.get("Content-Length"))
+        )
+        asked = request.has_header("Range")
+        if response.status == 206 and (
+            first != (start if asked else 0) or (asked and version != validator.read_text())
+        ):
             part.unlink(missing_ok=True)  # a part, but not the one asked for: next time without a range
-            return False
-        if not resumed:
+            return ""
+        if not first:
             start = 0
             validator.unlink(missing_ok=True)
             if version:
                 validator.write_text(version)
-        length = response.headers.get("Content-Length")
-        total = start + int(length) if length else None
-        _copy(response, part, start, total, progress)
-    return total is None or _size(part) == total
+        total = int(size) if size and size.isdecimal() else None
+        if total is not None and total > most_bytes:
+            raise _too_large(url, part, f"{total:,}", most_bytes)
+        _copy(response, part, start, total, progress, lambda: _too_large(url, part, "more", most_bytes), most_bytes)
+    if _size(part) == total or (total is None and response.status != 206):
+        return None
+    return f" ({_size(part):,} of {'unknown' if total is None else f'{total:,}'} bytes)"
 
 
-def _copy(response: Any, part: Path, start: int, total: int | None, progress: bool) -> None:
+def _too_large(url: str, part: Path, size: str, most_bytes: int) -> ValueError:
+    _discard(part)
+    return ValueError(
+        f"{url} has {size} bytes; files of up to {most_bytes:,} are downloaded (nothing was kept). If it is the right "
+        "file, download it yourself and give its path, or raise weights.download.MAX_BYTES."
+    )
+
+
+def _copy(
+    response: Any, part: Path, start: int, total: int | None, progress: bool, too_large: Any, most_bytes: int
+) -> None:
     from tqdm import tqdm
 
     name = part.name.removesuffix(".part").partition("-")[2]
@@ -204,10 +244,19 @@ def _copy(response: Any, part: Path, start: int, total: int | None, progress: bo
         disable=None if progress else True,
         leave=False,
     )
+    size, window, came = start, time.monotonic(), 0
     with bar, part.open("ab" if start else "wb") as file:
-        while chunk := response.read(_CHUNK):
+        while chunk := response.read1(_CHUNK):
+            size, came = size + len(chunk), came + len(chunk)
+            if size > most_bytes:
+                file.close()
+                raise too_large()
             file.write(chunk)
             bar.update(len(chunk))
+            if (elapsed := time.monotonic() - window) > TIMEOUT:
+                if came < LEAST:
+                    raise TimeoutError(f"only {came:,} bytes came in {elapsed:.0f} seconds")
+                window, came = time.monotonic(), 0
 
 
 def _version(headers: Any) -> str:
@@ -216,8 +265,10 @@ def _version(headers: Any) -> str:
     return etag if etag and not etag.startswith("W/") else headers.get("Last-Modified", "")
 
 
-def _resumes_at(headers: Any, start: int) -> bool:
-    return headers.get("Content-Range", "").startswith(f"bytes {start}-")
+def _range(headers: Any) -> tuple[int | None, str]:
+    """Of ``Content-Range: bytes 100-199/1000`` the first byte and the size of the whole file, ``"*"`` if unknown."""
+    match = re.fullmatch(r"bytes (\d+)-\d+/(\d+|\*)", headers.get("Content-Range", "").strip())
+    return (int(match[1]), match[2]) if match else (None, "*")
 
 
 def _size(path: Path) -> int:

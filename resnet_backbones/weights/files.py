@@ -9,10 +9,12 @@ from typing import Any
 
 import numpy as np
 
+from resnet_backbones.backbone import Backbone
 from resnet_backbones.files import written_whole
 from resnet_backbones.weights import download, hub
-from resnet_backbones.weights.keras_files import load_model_file, load_weights_file
-from resnet_backbones.weights.readers import import_safetensors, read, suffix_of
+from resnet_backbones.weights.gate import regular_file
+from resnet_backbones.weights.keras_files import load_model_file, load_weights_file, write_weights
+from resnet_backbones.weights.readers import DIGEST, KERAS_SUFFIXES, digest_of, import_safetensors, read, suffix_of
 from resnet_backbones.weights.sources import load_arrays, recognise
 from resnet_backbones.weights.targets import Target, find_target
 
@@ -27,7 +29,13 @@ SAVED = (".safetensors", ".npz", ".weights.h5")
 
 
 def load(
-    target: Any, source: str | os.PathLike[str], *, sha256: str | None = None, skip_mismatch: bool = False
+    target: Any,
+    source: str | os.PathLike[str],
+    *,
+    sha256: str | None = None,
+    skip_mismatch: bool = False,
+    backbone: str | Backbone | None = None,
+    prefix: str | None = None,
 ) -> None:
     """Sets weights from a file, on this machine or on the web.
 
@@ -41,13 +49,21 @@ def load(
             timm, torchvision, keras.applications or KerasHub: which, is told by the names. Nothing is unpickled.
         sha256: the SHA-256 the file must have; an address may also end in ``#sha256=...``.
         skip_mismatch: loads what fits and warns, naming the rest.
+        backbone: which backbone of a model that holds several, by name or itself; it alone is set.
+        prefix: of a checkpoint by torch's names that holds the network several times, which; as in
+            :func:`resnet_backbones.weights.from_timm`.
+
+    A ``.keras`` or ``.weights.h5`` file of a whole model (a detector, two backbones) sets the whole model; where only
+    the backbone's weights are in the file, a warning names the layers of ``target`` that keep theirs. A backbone takes
+    its part of any ``.keras`` file.
 
     Raises:
         FileNotFoundError: there is no such file.
         ImportError: reading the file needs an optional package; the message names it.
         OSError: the file cannot be downloaded.
         TypeError: ``target`` holds no backbone.
-        ValueError: the file is of another kind, cannot be read, or has another SHA-256.
+        ValueError: the file is of another kind, cannot be read, refers to other files, or has another SHA-256; or
+            ``target`` holds several backbones and none is chosen.
         WeightsMismatchError: the file's weights do not fit; ``target`` keeps its own.
 
     Example:
@@ -55,9 +71,12 @@ def load(
         >>> weights.load(create_backbone("resnet18"), "mine.safetensors")
         >>> weights.load(create_backbone("resnet50"), "hf-hub:timm/resnet50.a1_in1k")
     """
-    found = find_target(target)
+    found = find_target(target, backbone)
+    name = os.fspath(source)
+    if not name.lower().endswith(KERAS_SUFFIXES):
+        _ = found.backbone  # raises where there are several, before anything is downloaded
     path = local_file(source, sha256)
-    load_file(found, path, where=repr(os.fspath(source)), skip_mismatch=skip_mismatch)
+    load_file(found, path, where=repr(os.fspath(source)), skip_mismatch=skip_mismatch, prefix=prefix)
 
 
 def local_file(source: str | os.PathLike[str], sha256: str | None = None) -> Path:
@@ -79,37 +98,47 @@ def local_file(source: str | os.PathLike[str], sha256: str | None = None) -> Pat
             )
         suffix_of(name)
         path = Path(name).expanduser()
-        if not path.is_file():
+        if not path.exists():
             raise FileNotFoundError(
                 f"there is no weights file {str(path.absolute())!r}. Give a file on this machine, an https:// address, "
                 "or hf-hub:owner/name."
             )
+        regular_file(path)
     download.check_sha256(path, sha256, name=name)
     return path
 
 
 def load_file(
-    target: Target, path: Path, *, where: str, source: str | None = None, skip_mismatch: bool = False
+    target: Target,
+    path: Path,
+    *,
+    where: str,
+    source: str | None = None,
+    skip_mismatch: bool = False,
+    prefix: str | None = None,
 ) -> None:
     """Sets weights from a local file; ``source``, whose names it has, is told by the names if it is ``None``."""
     suffix = suffix_of(path.name)
+    if prefix is not None and suffix in KERAS_SUFFIXES:
+        raise ValueError(f"prefix={prefix!r} is for checkpoints of torch; {where} is a file of Keras.")
     if suffix == ".weights.h5":
         load_weights_file(target, path, where=where, skip_mismatch=skip_mismatch)
     elif suffix == ".keras":
         load_model_file(target, path, where=where, source=source, skip_mismatch=skip_mismatch)
     else:
-        arrays = read(path)
-        source = source or recognise(target, arrays)
-        load_arrays(target, source, arrays, where=where, skip_mismatch=skip_mismatch)
+        with read(path) as arrays:
+            source = source or recognise(target, arrays)
+            load_arrays(target, source, arrays, where=where, skip_mismatch=skip_mismatch, prefix=prefix)
 
 
-def save(target: Any, path: str | os.PathLike[str]) -> None:
+def save(target: Any, path: str | os.PathLike[str], *, backbone: str | Backbone | None = None) -> None:
     """Writes weights to a file that :func:`load` reads; whole, or not at all.
 
     Args:
         target: a backbone, or a classifier round one, whose dense layer is written too.
         path: ending in ``.safetensors`` or ``.npz`` (arrays by the names of the layers, in Keras' axis order), or
             ``.weights.h5`` (Keras' own; any model round a backbone will do).
+        backbone: which backbone of a model that holds several, by name or itself; it is then saved alone.
 
     Raises:
         ImportError: safetensors is not installed; the message names the extra.
@@ -124,27 +153,33 @@ def save(target: Any, path: str | os.PathLike[str]) -> None:
     suffix = next((suffix for suffix in SAVED if path.name.lower().endswith(suffix)), None)
     if suffix is None:
         raise ValueError(f"weights are written to a file ending in {', '.join(SAVED)}; got {str(path)!r}.")
-    found = find_target(target)
+    found = find_target(target, backbone)
     if not found.complete and suffix != ".weights.h5":
         raise ValueError(
-            f"{suffix} files hold the weights of a backbone and a classifier's dense layer; {target.name!r} has more. "
-            "Save it with target.save('name.keras') or as .weights.h5, or its backbone alone."
+            f"{suffix} files hold the weights of a backbone and a classifier's dense layer; {target.name!r} has more "
+            f"({', '.join(found.others()) or 'several backbones'}). Save all of it with weights.save(model, "
+            "'name.weights.h5') or model.save('name.keras'), which weights.load reads whole; or one backbone alone: "
+            "weights.save(model, path, backbone='its name')."
         )
     safetensors = import_safetensors() if suffix == ".safetensors" else None
     with written_whole(path) as temporary:
         if suffix == ".weights.h5":
-            target.save_weights(temporary, overwrite=True)
+            write_weights(found.model, temporary, sign=True)
             return
         arrays = {slot.name: np.ascontiguousarray(slot.value) for slot in found.slots()}
         if safetensors is not None:
-            safetensors.numpy.save_file(arrays, temporary, metadata=_metadata(found))
+            try:
+                safetensors.numpy.save_file(arrays, temporary, metadata=_metadata(found, arrays))
+            except safetensors.SafetensorError as error:
+                raise OSError(f"Cannot write {path}: {error}") from error
         else:
             with temporary.open("wb") as file:  # by its name numpy would take one in capitals for another
                 np.savez(file, **arrays)
 
 
-def _metadata(target: Target) -> dict[str, str]:
+def _metadata(target: Target, arrays: dict[str, np.ndarray]) -> dict[str, str]:
     """What a safetensors file says of itself."""
     spec = target.backbone.spec
     about = {"format": "resnet_backbones", "name": target.backbone.name}
+    about[DIGEST] = json.dumps({name: digest_of(array) for name, array in arrays.items()})
     return about if spec is None else {**about, "spec": json.dumps(spec.to_dict())}

@@ -5,9 +5,13 @@ Of a weights file Keras ignores what it has too much and stops half-way at what 
 
 from __future__ import annotations
 
+import errno
+import os
 import re
+import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +19,14 @@ import numpy as np
 
 from resnet_backbones.errors import WeightsMismatchError
 from resnet_backbones.saving import load_model
+from resnet_backbones.weights.arrays import Array
+from resnet_backbones.weights.gate import UnreadableFileError, unreadable
 from resnet_backbones.weights.libraries import arrays_of, from_keras_model
 from resnet_backbones.weights.names import KERAS_SOURCES
+from resnet_backbones.weights.readers import hdf5, sign_hdf5
 from resnet_backbones.weights.sources import load_arrays, recognise
 from resnet_backbones.weights.targets import Target, find_target
-from resnet_backbones.weights.transfer import adapt_input_channels, check
+from resnet_backbones.weights.transfer import Problems, adapt_input_channels, warn_of_others
 
 _NOT_WEIGHTS = ("optimizer/", "metrics/", "seed_generator/")
 
@@ -37,31 +44,35 @@ def load_weights_file(target: Target, path: Path, *, where: str, skip_mismatch: 
         ValueError: the file cannot be read.
         WeightsMismatchError: something does not fit; nothing was set.
     """
-    found = layout(path)
-    with tempfile.TemporaryDirectory() as folder:
+    with hdf5(path) as arrays, tempfile.TemporaryDirectory() as folder:
+        found = {name: array for name, array in arrays.items() if _is_weight(name)}
         own, model, expected = _own_file(target, Path(folder), found)
-        stem = _find_stem(own, target)
-        adapted = adapt_input_channels(np.empty(found[stem]), expected[stem]).shape if stem in found else None
-        fits = {
-            name: (adapted if name == stem else found[name]) == expected[name] for name in expected if name in found
-        }
+        if model is not target.model:
+            model = target.backbone  # raises where there are several
+        stems = _find_stems(own, target)
         label = _labels(model)
-        check(
-            target,
-            where,
-            missing=[name + label(name) for name in expected if name not in found],
-            unexpected=[name for name in found if name not in expected],
-            wrong=[
-                f"{name}{label(name)}: {found[name]}, not {expected[name]}" for name, fit in fits.items() if not fit
-            ],
-            skip_mismatch=skip_mismatch and any(fits.values()),
-        )
+        problems = Problems(target, where)
+        problems.missing = [name + label(name) for name in expected if name not in found]
+        problems.unexpected = [name for name in found if name not in expected]
+        fits = {
+            name: found[name]
+            for name, (shape, floats) in expected.items()
+            if name in found
+            and problems.fits(
+                name + label(name), found[name], found[name].shape, shape, floats=floats, adaptable=name in stems
+            )
+        }
+        problems.report(skip=skip_mismatch and bool(fits), warns=False)  # before anything is read
         # Keras loads the model's own file, in which everything that fits has the other's values: whole, in any case.
-        _overwrite(own, path, [name for name, fit in fits.items() if fit], stem)
+        infinite = _overwrite(own, fits, stems)
+        problems.infinite = [name + label(name) for name in infinite]
+        problems.report(skip=skip_mismatch and len(infinite) < len(fits))
         try:
             model.load_weights(own)
         except Exception as error:
             raise WeightsMismatchError(f"{where} does not fit {model.name!r}: {error}") from error
+    if model is not target.model:
+        warn_of_others(replace(target, complete=False), where)
 
 
 def load_model_file(
@@ -82,14 +93,29 @@ def load_model_file(
     """
     try:
         model = load_model(path, compile=False)
-    except ImportError:
+    except (ImportError, FileNotFoundError, UnreadableFileError):
         raise
     except Exception as error:  # whatever Keras raises of a file that is none
-        raise ValueError(f"{str(path)!r} cannot be read as a Keras model: {error}") from error
+        raise unreadable(path, "Keras model", error) from error
+    if not target.complete and _kind(model) == _kind(target.model):  # the same task: all of it
+        with tempfile.TemporaryDirectory() as folder:
+            whole = Path(folder) / "whole.weights.h5"
+            write_weights(model, whole)
+            load_weights_file(target, whole, where=where, skip_mismatch=skip_mismatch)
+        return
     try:
-        arrays = {slot.name: slot.value for slot in find_target(model).slots()}
+        theirs = find_target(model)
     except TypeError:  # no backbone of ours is in it
         arrays = arrays_of(model)
+    else:
+        if len(theirs.backbones) > 1:
+            names = [one.name for one in theirs.backbones]
+            raise ValueError(
+                f"{where} holds {len(names)} backbones: {', '.join(map(repr, names))}. Load it with "
+                "rb.load_model, and save the one that is meant to a file of its own with weights.save(model, path, "
+                f"backbone={names[0]!r})."
+            )
+        arrays = {slot.name: slot.value for slot in theirs.slots()}
     source = source or recognise(target, arrays)
     if source in KERAS_SOURCES:
         from_keras_model(target, source, model, skip_mismatch)
@@ -97,61 +123,97 @@ def load_model_file(
         load_arrays(target, source, arrays, where=where, skip_mismatch=skip_mismatch)
 
 
-def layout(path: Path) -> dict[str, tuple[int, ...]]:
-    """Name -> shape of every array in a weights file, but for what only training needs."""
-    import h5py
-
-    shapes: dict[str, tuple[int, ...]] = {}
-
-    def visit(name: str, item: Any) -> None:
-        if isinstance(item, h5py.Dataset) and not any(word in name for word in _NOT_WEIGHTS):
-            shapes[name] = tuple(item.shape)
-
-    try:
-        with h5py.File(path) as file:
-            file.visititems(visit)
-    except OSError as error:
-        raise ValueError(f"{str(path)!r} cannot be read as a weights file: {error}") from error
-    return shapes
+def _kind(model: Any) -> str:
+    """The name of the model's class; a quantized model has that of the float one."""
+    return getattr(type(model), "_float_class", type(model)).__name__
 
 
-def _own_file(target: Target, folder: Path, found: dict[str, Any]) -> tuple[Path, Any, dict[str, tuple[int, ...]]]:
-    """The weights file of the model or of its backbone, whichever has more in common with the one ``found``."""
-    candidates = []
-    for number, model in enumerate((target.model, target.backbone)):
-        if model not in [candidate[1] for candidate in candidates]:
-            own = folder / f"own{number}.weights.h5"
-            model.save_weights(own)
-            candidates.append((own, model, layout(own)))
+def _is_weight(name: str) -> bool:
+    """Whether an array of a weights file is more than what only training needs."""
+    return not any(word in name for word in _NOT_WEIGHTS)
+
+
+def _own_file(target: Target, folder: Path, found: Mapping[str, Any]) -> tuple[Path, Any, dict[str, tuple[Any, bool]]]:
+    """The weights file of the model or of a backbone in it, whichever has most in common with the one ``found``.
+
+    Returns:
+        The file, the model it is of, and name -> shape and whether it holds floats.
+    """
+    candidates: list[tuple[Path, Any, dict[str, tuple[Any, bool]]]] = []
+    for number, model in enumerate({id(one): one for one in (target.model, *target.backbones)}.values()):
+        own = folder / f"own{number}.weights.h5"
+        write_weights(model, own)
+        with hdf5(own) as arrays:
+            expected = {name: (array.shape, array.is_float) for name, array in arrays.items() if _is_weight(name)}
+        candidates.append((own, model, expected))
     return max(candidates, key=lambda candidate: len(candidate[2].keys() & found.keys()))
 
 
-def _find_stem(own: Path, target: Target) -> str | None:
-    """The name of the array that holds the stem's kernel: the one with its values."""
+def write_weights(model: Any, path: Path, *, sign: bool = False) -> None:
+    """Keras' ``save_weights``, of which a full disk is an ``OSError``.
+
+    Args:
+        model: any model.
+        path: ending in ``.weights.h5``.
+        sign: writes each array's digest beside it.
+
+    Raises:
+        OSError: the file cannot be written.
+    """
+    _make_room(model, path)
+    try:
+        model.save_weights(path, overwrite=True)
+        if sign:
+            sign_hdf5(path)
+    except NotImplementedError:
+        raise
+    except RuntimeError as error:
+        raise OSError(f"Cannot write {path}: {error}") from error
+
+
+def _make_room(model: Any, path: Path) -> None:
+    """Raises ``OSError`` if the disk is too full: HDF5 would raise something else, and crash when it is next used."""
+    size = sum(4 * int(np.prod(variable.shape)) + (1 << 13) for variable in model.variables) + (1 << 16)
+    size *= 1 if getattr(model, "optimizer", None) is None else 3  # Adam has two values for each
+    try:
+        with path.open("wb") as file:
+            if hasattr(os, "posix_fallocate"):
+                os.posix_fallocate(file.fileno(), 0, size)
+            elif shutil.disk_usage(path.parent).free < size:
+                raise OSError(errno.ENOSPC, "No space left on device")
+    except OSError as error:
+        path.unlink(missing_ok=True)
+        raise OSError(error.errno, f"Cannot write {path}: {error.strerror}; {size:,} bytes are needed") from error
+
+
+def _find_stems(own: Path, target: Target) -> set[str]:
+    """The names of the arrays that hold stems' kernels: those with their values."""
+    kernels = [stem.value for stem in target.stems()]
+    with hdf5(own) as arrays:
+        return {
+            name
+            for name, array in arrays.items()
+            if any(array.shape == kernel.shape and np.array_equal(array, kernel) for kernel in kernels)
+        }
+
+
+def _overwrite(own: Path, arrays: Mapping[str, Array], stems: set[str]) -> list[str]:
+    """Puts arrays into the model's own file, one after the other; returns which are not finite and were left out."""
     import h5py
 
-    stem = target.stem()
-    if stem is None:
-        return None
-    kernel = stem.value
-    names: list[str] = []
-
-    def visit(name: str, item: Any) -> None:
-        if isinstance(item, h5py.Dataset) and item.shape == kernel.shape and np.array_equal(item, kernel):
-            names.append(name)
-
-    with h5py.File(own) as file:
-        file.visititems(visit)
-    return names[0] if names else None
-
-
-def _overwrite(own: Path, path: Path, names: list[str], stem: str | None) -> None:
-    import h5py
-
-    with h5py.File(own, "r+") as into, h5py.File(path) as source:
-        for name in names:
-            value = np.asarray(source[name])
-            into[name][...] = adapt_input_channels(value, into[name].shape) if name == stem else value
+    infinite = []
+    with h5py.File(own, "r+") as into:
+        for name, array in arrays.items():
+            value = array.values()
+            if array.is_float and not np.isfinite(value).all():
+                infinite.append(name)
+                continue
+            place = into[name]
+            value = adapt_input_channels(value, place.shape) if name in stems else value
+            if place.attrs.get("dtype") == "bfloat16":
+                value = value.astype("bfloat16").view(place.dtype)
+            place[...] = value
+    return infinite
 
 
 def _labels(model: Any) -> Callable[[str], str]:

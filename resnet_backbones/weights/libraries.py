@@ -7,13 +7,21 @@ from typing import Any
 
 import numpy as np
 
+from resnet_backbones.backbone import Backbone
 from resnet_backbones.errors import WeightsMismatchError
 from resnet_backbones.weights.names import find_names
 from resnet_backbones.weights.sources import load_arrays
 from resnet_backbones.weights.targets import Target, find_target, named_layers, slots_of
 
 
-def from_timm(target: Any, state_dict: Mapping[str, Any], *, skip_mismatch: bool = False) -> None:
+def from_timm(
+    target: Any,
+    state_dict: Mapping[str, Any],
+    *,
+    skip_mismatch: bool = False,
+    backbone: str | Backbone | None = None,
+    prefix: str | None = None,
+) -> None:
     """Sets weights from the ``state_dict`` of timm's model of the same name.
 
     Args:
@@ -22,6 +30,9 @@ def from_timm(target: Any, state_dict: Mapping[str, Any], *, skip_mismatch: bool
             too. With other than 3 input channels the stem is adapted: summed for 1, else repeated, as timm does.
         state_dict: name -> array: numpy arrays, torch tensors, or what safetensors loads.
         skip_mismatch: loads what fits and warns, naming the rest.
+        backbone: which backbone of a model that holds several, by name or itself; it alone is set.
+        prefix: where a checkpoint holds the network several times, the beginning of the names that are meant, or a
+            part of it, e.g. ``"teacher"``. Wrappers, prefixes, and what else is in a checkpoint are found without it.
 
     Raises:
         TypeError: ``target`` holds no backbone.
@@ -34,16 +45,27 @@ def from_timm(target: Any, state_dict: Mapping[str, Any], *, skip_mismatch: bool
 
     Source: Wightman, PyTorch Image Models, https://github.com/huggingface/pytorch-image-models
     """
-    load_arrays(find_target(target), "timm", state_dict, where="the timm state_dict", skip_mismatch=skip_mismatch)
+    found, where = find_target(target, backbone), "the timm state_dict"
+    load_arrays(found, "timm", state_dict, where=where, skip_mismatch=skip_mismatch, prefix=prefix)
 
 
-def from_torchvision(target: Any, state_dict: Mapping[str, Any], *, skip_mismatch: bool = False) -> None:
+def from_torchvision(
+    target: Any,
+    state_dict: Mapping[str, Any],
+    *,
+    skip_mismatch: bool = False,
+    backbone: str | Backbone | None = None,
+    prefix: str | None = None,
+) -> None:
     """Sets weights from the ``state_dict`` of torchvision's model of the same architecture.
 
     Args:
         target: a backbone or a classifier round one, as in :func:`from_timm`.
         state_dict: name -> array.
         skip_mismatch: loads what fits and warns, naming the rest.
+        backbone: which backbone of a model that holds several, by name or itself; it alone is set.
+        prefix: where a checkpoint holds the network several times, the beginning of the names that are meant, or a
+            part of it, e.g. ``"teacher"``. Wrappers, prefixes, and what else is in a checkpoint are found without it.
 
     Raises:
         TypeError: ``target`` holds no backbone.
@@ -54,11 +76,13 @@ def from_torchvision(target: Any, state_dict: Mapping[str, Any], *, skip_mismatc
         >>> backbone = create_backbone("resnet50")
         >>> weights.from_torchvision(backbone, torchvision.models.resnet50(weights="DEFAULT").state_dict())
     """
-    where = "the torchvision state_dict"
-    load_arrays(find_target(target), "torchvision", state_dict, where=where, skip_mismatch=skip_mismatch)
+    found, where = find_target(target, backbone), "the torchvision state_dict"
+    load_arrays(found, "torchvision", state_dict, where=where, skip_mismatch=skip_mismatch, prefix=prefix)
 
 
-def from_keras_applications(target: Any, model: Any, *, skip_mismatch: bool = False) -> None:
+def from_keras_applications(
+    target: Any, model: Any, *, skip_mismatch: bool = False, backbone: str | Backbone | None = None
+) -> None:
     """Sets weights from a model of ``keras.applications``.
 
     Their v1 ResNets have biases in their convolutions. ``keras_resnet50`` has them too; a backbone without them
@@ -69,6 +93,7 @@ def from_keras_applications(target: Any, model: Any, *, skip_mismatch: bool = Fa
             classifier round one, as in :func:`from_timm`.
         model: the Keras model; without its classifier (``include_top=False``) unless ``target`` is one.
         skip_mismatch: loads what fits and warns, naming the rest; strides and epsilons must agree all the same.
+        backbone: which backbone of a model that holds several, by name or itself; it alone is set.
 
     Raises:
         TypeError: ``target`` holds no backbone.
@@ -79,16 +104,19 @@ def from_keras_applications(target: Any, model: Any, *, skip_mismatch: bool = Fa
         >>> backbone = create_backbone("keras_resnet50")
         >>> weights.from_keras_applications(backbone, keras.applications.ResNet50(weights="imagenet"))
     """
-    from_keras_model(find_target(target), "keras_applications", model, skip_mismatch)
+    from_keras_model(find_target(target, backbone), "keras_applications", model, skip_mismatch)
 
 
-def from_keras_hub(target: Any, model: Any, *, skip_mismatch: bool = False) -> None:
+def from_keras_hub(
+    target: Any, model: Any, *, skip_mismatch: bool = False, backbone: str | Backbone | None = None
+) -> None:
     """Sets weights from a KerasHub backbone or image classifier.
 
     Args:
         target: a backbone or a classifier round one, as in :func:`from_timm`.
         model: e.g. ``keras_hub.models.ResNetBackbone`` or ``ResNetImageClassifier``, also under tf_keras.
         skip_mismatch: loads what fits and warns, naming the rest; strides and epsilons must agree all the same.
+        backbone: which backbone of a model that holds several, by name or itself; it alone is set.
 
     Raises:
         TypeError: ``target`` holds no backbone.
@@ -99,7 +127,7 @@ def from_keras_hub(target: Any, model: Any, *, skip_mismatch: bool = False) -> N
         >>> backbone = create_backbone("resnet50")
         >>> weights.from_keras_hub(backbone, keras_hub.models.Backbone.from_preset("resnet_50_imagenet"))
     """
-    from_keras_model(find_target(target), "keras_hub", model, skip_mismatch)
+    from_keras_model(find_target(target, backbone), "keras_hub", model, skip_mismatch)
 
 
 def arrays_of(model: Any) -> dict[str, np.ndarray]:

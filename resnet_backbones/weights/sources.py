@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import numpy as np
 
+from resnet_backbones.weights.arrays import Array
+from resnet_backbones.weights.checkpoints import AmbiguousError, Found, find_network, foreign
 from resnet_backbones.weights.names import CLASSIFIER, TORCH_SOURCES, find_names, sources_of
 from resnet_backbones.weights.targets import Slot, Target
-from resnet_backbones.weights.transfer import transfer
+from resnet_backbones.weights.transfer import adapts, converted_shape, transfer, warn, warn_of_others
 
 OWN = "resnet_backbones"
 
@@ -20,45 +22,91 @@ _TORCH_WEIGHTS = {
     "moving_mean": "running_mean",
     "moving_variance": "running_var",
 }
-# Where training scripts put the weights in the file, the averaged ones first, as timm looks for them.
-_WRAPPERS = ("state_dict_ema", "model_ema", "state_dict", "model", "model_state_dict")
-_PREFIXES = ("module.", "_orig_mod.", "model.")
 
 
 def load_arrays(
-    target: Target, source: str, arrays: Mapping[str, Any], *, where: str, skip_mismatch: bool = False
+    target: Target,
+    source: str,
+    arrays: Mapping[str, Any],
+    *,
+    where: str,
+    skip_mismatch: bool = False,
+    prefix: str | None = None,
 ) -> None:
     """Sets the weights of ``target`` from arrays by the names and in the axis order of ``source``.
 
     Args:
         target: the backbone, or classifier.
         source: ``OWN`` or one of ``names.SOURCES``.
-        arrays: name -> array.
+        arrays: name -> array; of torch's libraries, a checkpoint of whatever form.
         where: what ``arrays`` is, for errors.
         skip_mismatch: sets what fits and warns of the rest.
+        prefix: under which of a checkpoint's prefixes the network is, where that is not plain.
 
     Raises:
-        ValueError: the source's names for this family are not known.
+        ValueError: the source's names for this family are not known, or a checkpoint holds the network twice.
         WeightsMismatchError: something does not fit; nothing was set.
     """
     key_of, prepare = _scheme(target, source)
+    hint, others = "", tuple[str, ...]()
+    if source in TORCH_SOURCES:
+        found = _network(target, source, arrays, where, prefix)
+        arrays, hint, others = found.arrays, found.hint, found.outside
+    elif prefix is not None:
+        raise ValueError(f"prefix={prefix!r} is for checkpoints of torch; {where} has the names of {source}.")
     arrays = prepare(arrays)
+    expected = [key_of(slot) for slot in target.slots()]
     if target.head is None:  # a classifier is not ours then
-        prefix = key_of(Slot(CLASSIFIER, "bias", "Dense", None)).removesuffix("bias")
-        arrays = {key: value for key, value in arrays.items() if not key.startswith(prefix)}
+        head = key_of(Slot(CLASSIFIER, "bias", "Dense", None)).removesuffix("bias")
+        arrays = {key: value for key, value in arrays.items() if not key.startswith(head)}
+    if source in TORCH_SOURCES and set(expected) <= set(arrays):
+        left = foreign([key for key in arrays if key not in set(expected)], expected)
+        arrays = {key: value for key, value in arrays.items() if key not in set(left)}
+        others = (*(key.partition(".")[0] for key in left), *others)
     convert = from_torch_order if source in TORCH_SOURCES else from_keras_order
-    transfer(target, arrays, key_of, convert, where=where, skip_mismatch=skip_mismatch)
+    transfer(target, arrays, key_of, convert, where=where, hint=hint, skip_mismatch=skip_mismatch)
+    _warn_of_left_out(others, where)
+    warn_of_others(target, where)
 
 
 def recognise(target: Target, arrays: Mapping[str, Any]) -> str:
     """The source whose names ``arrays`` has most of; ``OWN`` if it has none of any."""
 
     def hits(source: str) -> int:
+        if source in TORCH_SOURCES:
+            try:
+                return _network(target, source, arrays, "", None).fitting
+            except AmbiguousError as error:
+                return error.fitting
         key_of, prepare = _scheme(target, source)
         found = prepare(arrays)
         return sum(key_of(slot) in found for slot in target.slots())
 
     return max([OWN, *sources_of(target.backbone.spec)], key=hits)
+
+
+def _network(target: Target, source: str, arrays: Mapping[str, Any], where: str, prefix: str | None) -> Found:
+    key_of, _ = _scheme(target, source)
+    stem = target.stem()
+
+    def test(slot: Slot) -> Callable[[Array], bool]:
+        is_stem = stem is not None and slot.variable is stem.variable
+
+        def fits(array: Array) -> bool:
+            shape = converted_shape(from_torch_order, slot, array.shape)
+            return shape == slot.shape or (is_stem and adapts(shape, slot.shape))
+
+        return fits
+
+    return find_network(arrays, {key_of(slot): test(slot) for slot in target.slots()}, where=where, prefix=prefix)
+
+
+def _warn_of_left_out(names: Iterable[str], where: str) -> None:
+    """One line that names the modules a file held besides the network."""
+    modules = sorted(set(names))
+    if modules:
+        more = f" and {len(modules) - 10} more" if len(modules) > 10 else ""
+        warn(f"{where}: left out what is no part of this network: {', '.join(modules[:10])}{more}.")
 
 
 def _scheme(target: Target, source: str) -> tuple[Callable[[Slot], str], Callable[[Mapping[str, Any]], Any]]:
@@ -67,24 +115,11 @@ def _scheme(target: Target, source: str) -> tuple[Callable[[Slot], str], Callabl
         return lambda slot: slot.name, lambda arrays: arrays
     spec = target.backbone.spec
     layer_name, prepare = find_names(source, spec)
-    if source in TORCH_SOURCES:
-        return (
-            lambda slot: f"{layer_name(slot.layer, spec)}.{_TORCH_WEIGHTS.get(slot.weight, slot.weight)}",
-            lambda arrays: prepare(unwrapped(arrays), spec),
-        )
-    return lambda slot: f"{layer_name(slot.layer, spec)}.{slot.weight}", lambda arrays: prepare(arrays, spec)
-
-
-def unwrapped(state: Mapping[str, Any]) -> dict[str, Any]:
-    """The state_dict in a checkpoint, without prefixes that all its names have and without torch's batch counters."""
-    for wrapper in _WRAPPERS:
-        if isinstance(state.get(wrapper), Mapping):
-            state = state[wrapper]
-            break
-    for prefix in _PREFIXES:
-        if state and all(key.startswith(prefix) for key in state):
-            state = {key.removeprefix(prefix): value for key, value in state.items()}
-    return {key: value for key, value in state.items() if not key.endswith("num_batches_tracked")}
+    weights = _TORCH_WEIGHTS if source in TORCH_SOURCES else {}
+    return (
+        lambda slot: f"{layer_name(slot.layer, spec)}.{weights.get(slot.weight, slot.weight)}",
+        lambda arrays: prepare(arrays, spec),
+    )
 
 
 def from_torch_order(slot: Slot, value: np.ndarray) -> np.ndarray:

@@ -56,15 +56,38 @@ class Target:
 
     Args:
         model: what the user passed.
-        backbone: the backbone in it, or itself.
+        backbones: the backbone in it, or itself; several in a model of several, of which nobody chose one.
         head: the dense layer, or ``None``.
         complete: whether backbone and head are all of ``model`` that has weights.
     """
 
     model: Any
-    backbone: Backbone
+    backbones: tuple[Backbone, ...]
     head: Any
     complete: bool
+
+    @property
+    def backbone(self) -> Backbone:
+        """The backbone.
+
+        Raises:
+            ValueError: the model has several; the message names them.
+        """
+        if len(self.backbones) > 1:
+            names = [backbone.name for backbone in self.backbones]
+            listed = ", ".join(f"{name!r} ({_described(one)})" for name, one in zip(names, self.backbones, strict=True))
+            how = f"backbone={names[0]!r}" if len(set(names)) == len(names) else "backbone= and the backbone itself"
+            raise ValueError(
+                f"{self.model.name!r} holds {len(names)} backbones: {listed}. Choose the one that is meant with {how}, "
+                "or pass that backbone in place of the model. A file of the whole model (.keras, .weights.h5) needs no "
+                "choice."
+            )
+        return self.backbones[0]
+
+    @property
+    def is_backbone(self) -> bool:
+        """Whether the user passed the backbone itself."""
+        return self.model is self.backbones[0]
 
     def slots(self) -> list[Slot]:
         """Every weight of the backbone, then the head's."""
@@ -73,33 +96,74 @@ class Target:
 
     def stem(self) -> Slot | None:
         """The kernel that reads the image, if a convolution is the first layer with weights."""
-        first = next(iter(slots_of(self.backbone)), None)
-        return first if first is not None and (first.kind, first.weight) == ("Conv2D", "kernel") else None
+        return _stem_of(self.backbone)
+
+    def stems(self) -> list[Slot]:
+        """The stem of each backbone that has one."""
+        return [stem for stem in map(_stem_of, self.backbones) if stem is not None]
+
+    def others(self) -> list[str]:
+        """Names of the layers directly in the model that have weights outside the backbones, head included."""
+        inside = {id(one) for backbone in self.backbones for one in (backbone, *leaf_and_nested_layers(backbone))}
+        return [
+            layer.name
+            for layer in self.model._flatten_layers(include_self=False, recursive=False)
+            if any(
+                id(part) not in inside and (_kind(part) or own_variables(part))
+                for part in (layer, *leaf_and_nested_layers(layer))
+            )
+        ]
 
 
-def find_target(model: Any) -> Target:
+def find_target(model: Any, chosen: str | Backbone | None = None) -> Target:
     """The backbone in ``model``, and its classifier.
 
     Args:
         model: a :class:`Backbone`, or a Keras model with one in it: KerasCV's ``ImageClassifier``, a
             ``keras.Sequential([backbone, pooling, Dense])``, a detector.
+        chosen: which backbone, by name or itself; it alone is meant then.
 
     Raises:
         TypeError: there is no backbone in it.
+        ValueError: there is no backbone of that name.
     """
     if isinstance(model, Backbone):
-        return Target(model, model, None, True)
-    below = leaf_and_nested_layers(model) if hasattr(model, "_flatten_layers") else []
-    backbone = next((one for one in (getattr(model, "backbone", None), *below) if isinstance(one, Backbone)), None)
-    if backbone is None:
+        below, found = [], [model]
+    else:
+        below = leaf_and_nested_layers(model) if hasattr(model, "_flatten_layers") else []
+        within = [one for one in (getattr(model, "backbone", None), *below) if isinstance(one, Backbone)]
+        parts = {id(part) for one in within for part in leaf_and_nested_layers(one)}
+        found = list({id(one): one for one in within if id(one) not in parts}.values())
+    if not found:
         raise TypeError(
             f"weights go into a backbone, or a model built round one as a layer; {type(model).__name__} "
             f"{getattr(model, 'name', '')!r} holds none. Pass the backbone itself: its weights are the model's."
         )
-    inside = {id(layer) for layer in (backbone, *leaf_and_nested_layers(backbone))}
+    if chosen is not None:
+        named = [one for one in found if one is chosen or one.name == chosen]
+        if len(named) != 1:
+            raise ValueError(
+                f"{model.name!r} holds {len(named) or 'no'} backbones {getattr(chosen, 'name', chosen)!r}; its "
+                f"backbones are {', '.join(repr(one.name) for one in found)}. Pass backbone= a name that one of them "
+                "has, or the backbone itself."
+            )
+        return find_target(named[0])
+    if found[0] is model:
+        return Target(model, (model,), None, True)
+    inside = {id(layer) for backbone in found for layer in (backbone, *leaf_and_nested_layers(backbone))}
     others = [layer for layer in below if id(layer) not in inside and (_kind(layer) or own_variables(layer))]
-    head = others[-1] if others and _kind(others[-1]) == "Dense" else None
-    return Target(model, backbone, head, all(layer is head for layer in others))
+    head = others[-1] if others and _kind(others[-1]) == "Dense" and len(found) == 1 else None
+    return Target(model, tuple(found), head, len(found) == 1 and all(layer is head for layer in others))
+
+
+def _stem_of(backbone: Backbone) -> Slot | None:
+    first = next(iter(slots_of(backbone)), None)
+    return first if first is not None and (first.kind, first.weight) == ("Conv2D", "kernel") else None
+
+
+def _described(backbone: Backbone) -> str:
+    spec = backbone.spec
+    return f"{backbone.count_params():,} parameters" + (f", {spec.family}" if spec is not None else "")
 
 
 def slots_of(model: Any) -> list[Slot]:

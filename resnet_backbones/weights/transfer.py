@@ -10,9 +10,11 @@ from typing import Any
 import numpy as np
 
 from resnet_backbones.errors import WeightsMismatchError
+from resnet_backbones.weights.arrays import Array
 from resnet_backbones.weights.targets import Slot, Target
 
 _LISTED = 10
+_MOST_CHANNELS = 1024  # of an image; more would only be claimed
 
 
 def transfer(
@@ -22,6 +24,7 @@ def transfer(
     convert: Callable[[Slot, np.ndarray], np.ndarray],
     *,
     where: str,
+    hint: str = "",
     skip_mismatch: bool = False,
 ) -> None:
     """Sets every weight of ``target`` from ``arrays``, after checking that all of them fit.
@@ -32,13 +35,14 @@ def transfer(
         key_of: the name in ``arrays`` of one of our weights.
         convert: a source's array in our axis order; one it cannot convert it returns as it is.
         where: what ``arrays`` is, for errors.
+        hint: a sentence on ``arrays``, for errors.
         skip_mismatch: sets what fits and warns of the rest.
 
     Raises:
         WeightsMismatchError: something is missing, unexpected or of another shape; nothing was set.
     """
-    plan: list[tuple[Any, np.ndarray]] = []
-    missing, wrong = [], []
+    plan: list[tuple[Slot, str, Array]] = []
+    problems = Problems(target, where, hint)
     used = set()
     stem = target.stem()
     for slot in target.slots():
@@ -46,50 +50,115 @@ def transfer(
         used.add(key)
         label = key if key == slot.name else f"{key} (for {slot.name})"
         if key not in arrays:
-            missing.append(label)
+            problems.missing.append(label)
             continue
-        value = convert(slot, as_array(arrays[key]))
-        if stem is not None and slot.variable is stem.variable:
-            value = adapt_input_channels(value, slot.shape)
-        if value.shape != slot.shape:
-            wrong.append(f"{label}: {value.shape}, not {slot.shape}")
-        else:
-            plan.append((slot.variable, value))
-    unexpected = [key for key in arrays if key not in used]
-    check(target, where, missing, unexpected, wrong, skip_mismatch=skip_mismatch and bool(plan))
-    for variable, value in plan:
+        array = Array.of(arrays[key])
+        shape = converted_shape(convert, slot, array.shape)
+        is_stem = stem is not None and slot.variable is stem.variable
+        if problems.fits(label, array, shape, slot.shape, floats=_is_float(slot.variable), adaptable=is_stem):
+            plan.append((slot, label, array))
+    problems.unexpected = [key for key in arrays if key not in used]
+    problems.report(skip=skip_mismatch and bool(plan), warns=False)  # before anything is read
+    values = []
+    for slot, label, array in plan:
+        value = convert(slot, array.values())
+        if array.is_float and not np.isfinite(value).all():
+            problems.infinite.append(label)
+            continue
+        values.append((slot.variable, adapt_input_channels(value, slot.shape)))
+    problems.report(skip=skip_mismatch and bool(values))
+    for variable, value in values:
         variable.assign(value)
 
 
-def check(
-    target: Target, where: str, missing: list[str], unexpected: list[str], wrong: list[str], *, skip_mismatch: bool
-) -> None:
-    """One error, or with ``skip_mismatch`` one warning, that lists all that does not fit; nothing if all does."""
-    if not (missing or unexpected or wrong):
-        return
-    lists = []
-    for title, items in (("missing", missing), ("unexpected", unexpected), ("of another shape", wrong)):
-        if items:
-            more = f"\n    ... and {len(items) - _LISTED} more" if len(items) > _LISTED else ""
-            lists.append(f"  {len(items)} {title}:\n    " + "\n    ".join(items[:_LISTED]) + more)
-    what = "backbone" if target.model is target.backbone else "model"
-    name = target.model.name
-    if skip_mismatch:
-        text = "\n".join([f"{where} fits {what} {name!r} in part. Skipped (skip_mismatch=True):", *lists])
-        warnings.warn(text, stacklevel=_frames_of_ours())
-        return
-    hint = "Create the backbone by the name, overrides and input channels that the weights were made for"
-    if target.head is not None:
-        hint += "; for a classifier of other classes pass its backbone alone"
-    raise WeightsMismatchError(
-        "\n".join(
-            [
-                f"{where} does not fit {what} {name!r}, which keeps the weights it had.",
-                *lists,
-                f"{hint}. skip_mismatch=True loads what fits.",
-            ]
+def converted_shape(convert: Callable[[Slot, np.ndarray], np.ndarray], slot: Slot, shape: tuple[int, ...]) -> Any:
+    """The shape in our axis order, found on an array that takes no memory."""
+    try:
+        return convert(slot, np.broadcast_to(np.float32(0), shape)).shape
+    except ValueError:  # more values than can be counted
+        return shape
+
+
+def _is_float(variable: Any) -> bool:
+    return Array(variable.shape, getattr(variable.dtype, "name", variable.dtype), lambda: np.zeros(())).is_float
+
+
+class Problems:
+    """What of some weights does not fit, collected to be reported at once.
+
+    Args:
+        target: what the weights are for.
+        where: what they are.
+        hint: a sentence on them.
+    """
+
+    def __init__(self, target: Target, where: str, hint: str = "") -> None:
+        self._target, self._where, self._hint = target, where, hint
+        self.missing: list[str] = []
+        self.unexpected: list[str] = []
+        self.shapes: list[str] = []
+        self.types: list[str] = []
+        self.infinite: list[str] = []
+
+    def fits(self, label: str, array: Array, shape: Any, wanted: Any, *, floats: bool, adaptable: bool) -> bool:
+        """Whether an array, of ``shape`` in our axis order, can take a place; if not, why is noted."""
+        if shape != wanted and not (adaptable and adapts(shape, wanted)):
+            self.shapes.append(f"{label}: {shape}, not {wanted}")
+        elif array.is_float != floats:
+            self.types.append(f"{label}: {array.dtype}, not {'floats' if floats else 'integers'}")
+        else:
+            return True
+        return False
+
+    def report(self, *, skip: bool, warns: bool = True) -> None:
+        """One error, or with ``skip`` one warning, that lists them all; nothing if there are none."""
+        found = {
+            "missing": self.missing,
+            "unexpected": self.unexpected,
+            "of another shape": self.shapes,
+            "of another type": self.types,
+            "with NaN or infinity": self.infinite,
+        }
+        lists = []
+        for title, items in found.items():
+            if items:
+                more = f"\n    ... and {len(items) - _LISTED} more" if len(items) > _LISTED else ""
+                lists.append(f"  {len(items)} {title}:\n    " + "\n    ".join(items[:_LISTED]) + more)
+        what = "backbone" if self._target.is_backbone else "model"
+        name = self._target.model.name
+        if not lists or (skip and not warns):
+            return
+        if skip:
+            warn("\n".join([f"{self._where} fits {what} {name!r} in part. Skipped (skip_mismatch=True):", *lists]))
+            return
+        hint = "Create the backbone by the name, overrides and input channels that the weights were made for"
+        if self._target.head is not None:
+            hint += "; for a classifier of other classes pass its backbone alone"
+        raise WeightsMismatchError(
+            "\n".join(
+                [
+                    f"{self._where} does not fit {what} {name!r}, which keeps the weights it had.",
+                    *lists,
+                    *([self._hint] if self._hint else []),
+                    f"{hint}. skip_mismatch=True loads what fits.",
+                ]
+            )
         )
-    )
+
+
+def warn_of_others(target: Target, where: str) -> None:
+    """Names what a model has besides the backbone (and classifier) that just got their weights."""
+    others = [] if target.is_backbone or target.complete else target.others()
+    if others:
+        warn(
+            f"{where} went into backbone {target.backbone.name!r} of {target.model.name!r}; the model's other layers "
+            f"with weights keep those they had: {', '.join(others)}. If that is meant, pass the backbone itself."
+        )
+
+
+def warn(text: str) -> None:
+    """A warning that names the line of whoever called this library."""
+    warnings.warn(text, stacklevel=_frames_of_ours())
 
 
 def _frames_of_ours() -> int:
@@ -98,14 +167,6 @@ def _frames_of_ours() -> int:
     while frame.f_back is not None and frame.f_globals.get("__name__", "").startswith("resnet_backbones"):
         frame, count = frame.f_back, count + 1
     return count
-
-
-def as_array(value: Any) -> np.ndarray:
-    """A numpy array of anything array-like; floats of whatever precision become float32."""
-    if hasattr(value, "detach"):  # a torch tensor: numpy knows no bfloat16
-        value = value.detach().cpu().float()
-    value = np.asarray(value)
-    return value if value.dtype.kind in "iub" else value.astype(np.float32, copy=False)
 
 
 def adapt_input_channels(kernel: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
@@ -118,11 +179,16 @@ def adapt_input_channels(kernel: np.ndarray, shape: tuple[int, ...]) -> np.ndarr
         kernel: (height, width, input channels, filters).
         shape: the shape wanted.
     """
-    if kernel.ndim != 4 or kernel.shape == shape or kernel.shape[:2] + kernel.shape[3:] != shape[:2] + shape[3:]:
+    if kernel.shape == shape or not adapts(kernel.shape, shape):
         return kernel
     channels = shape[2]
     if channels == 1:
         return kernel.sum(axis=2, keepdims=True)
-    if kernel.shape[2] != 3:
-        return kernel
     return kernel[:, :, np.arange(channels) % 3] * np.float32(3 / channels)
+
+
+def adapts(shape: tuple[int, ...], wanted: tuple[int, ...]) -> bool:
+    """Whether :func:`adapt_input_channels` makes a kernel of one shape one of the other."""
+    if len(shape) != 4 or len(wanted) != 4 or (*shape[:2], shape[3]) != (*wanted[:2], wanted[3]):
+        return False
+    return shape[2] in (3, wanted[2]) or (wanted[2] == 1 and shape[2] <= _MOST_CHANNELS)

@@ -4,6 +4,7 @@ import contextlib
 import hashlib
 import http.server
 import threading
+import time
 
 import numpy as np
 import pytest
@@ -266,3 +267,113 @@ def test_a_progress_bar_is_for_terminals(cache, capsys):
     with serving() as (_, address):
         download(address)
     assert capsys.readouterr() == ("", "")
+
+
+# --- servers that send something else ---------------------------------------------------------------------------------
+
+
+def answers(server, body, *, status=200, wait=0.0, pieces=1, **headers):
+    """Lets the server send just this, whatever is asked; in pieces, waiting after each."""
+
+    def answer(handler):
+        server.asked.append(handler.headers.get("Range"))
+        handler.send_response(status)
+        for name, value in {"Content-Length": str(len(body)), **headers}.items():
+            handler.send_header(name.replace("_", "-"), value)
+        handler.end_headers()
+        with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+            for piece in np.array_split(np.frombuffer(body, np.uint8), pieces):
+                handler.wfile.write(piece.tobytes())
+                handler.wfile.flush()
+                time.sleep(wait)
+
+    server.answer = answer
+
+
+@pytest.mark.parametrize("first", [0, 7])
+@pytest.mark.parametrize("size", ["3000000", "*"])
+@pytest.mark.parametrize("versions", [True, False])
+def test_a_part_is_never_the_file(cache, first, size, versions):
+    """A 206 nobody asked for, of whose rest the server knows nothing, or which begins elsewhere."""
+    with serving() as (server, address):
+        headers = {"ETag": server.version} if versions else {}
+        answers(
+            server,
+            OLD[first : 1000 + first],
+            status=206,
+            Content_Range=f"bytes {first}-{999 + first}/{size}",
+            **headers,
+        )
+        with pytest.raises(OSError, match=r"the server sends only a part|closed too early"):
+            download(address)
+        assert not [name for name in kept(cache) if not name.endswith((".part", ".version"))]
+        del server.answer
+        assert download(address).read_bytes() == OLD
+
+
+def test_a_server_that_sends_small_parts_is_followed_to_the_end(cache):
+    with serving() as (server, address):
+
+        def answer(handler):
+            wanted = handler.headers.get("Range")
+            server.asked.append(wanted)
+            start = int(wanted.removeprefix("bytes=").removesuffix("-")) if wanted else 0
+            body = OLD[start : start + 1_000_000]
+            handler.send_response(206)
+            handler.send_header("Content-Length", str(len(body)))
+            handler.send_header("Content-Range", f"bytes {start}-{start + len(body) - 1}/{len(OLD)}")
+            handler.send_header("ETag", server.version)
+            handler.end_headers()
+            handler.wfile.write(body)
+
+        server.answer = answer
+        assert download(address).read_bytes() == OLD
+    assert server.asked == [None, "bytes=1000000-", "bytes=2000000-"]
+
+
+@pytest.mark.parametrize("pieces", [2, 40], ids=["silent", "dripping"])
+def test_a_server_that_stalls_is_given_up_and_what_came_is_kept(cache, monkeypatch, pieces):
+    monkeypatch.setattr("resnet_backbones.weights.download.TIMEOUT", 0.2)
+    with serving() as (server, address):
+        answers(server, OLD[:400], wait=1.0 if pieces == 2 else 0.05, pieces=pieces, Content_Length="3000000")
+        with pytest.raises(OSError, match=r"timed out|only \d+ bytes came in"):
+            download(address)
+        assert len(server.asked) == 3
+        del server.answer
+        assert download(address).read_bytes() == OLD
+
+
+@pytest.mark.parametrize("tells", [True, False], ids=["said before", "found out"])
+def test_a_file_that_is_too_large_is_not_kept(cache, tells):
+    with serving() as (server, address):
+        if not tells:
+            answers(server, OLD, Connection="close", Content_Length="")
+        with pytest.raises(ValueError, match=r"files of up to 1,000,000 are downloaded \(nothing was kept\)"):
+            download(address, max_bytes=1_000_000)
+    assert kept(cache) == []
+
+
+@pytest.mark.parametrize(
+    ("body", "name"),
+    [
+        (b"<!DOCTYPE html><html>Sign in</html>", "an HTML page"),
+        (b"\xef\xbb\xbf\n  <HTML><body>404</body></HTML>", "an HTML page"),
+        (b"<!-- proxy --><html></html>", "an HTML page"),
+        (b'<?xml version="1.0"?><Error><Code>AccessDenied</Code></Error>', "an XML page"),
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n", "a pointer of Git LFS"),
+    ],
+)
+def test_a_page_in_place_of_weights_is_named_and_not_kept(cache, tmp_path, body, name):
+    with serving(content=body) as (server, address):
+        with pytest.raises(ValueError, match=f"gives {name}, not weights"):
+            download(address)
+        assert kept(cache) == []
+        server.content = OLD
+        path = download(address)
+        assert path.read_bytes() == OLD
+        path.write_bytes(body)  # as an earlier version kept it
+        assert download(address).read_bytes() == OLD
+    for ending in ("npz", "safetensors", "weights.h5", "keras"):
+        (tmp_path / f"x.{ending}").write_bytes(body)
+        with pytest.raises(ValueError, match=f"is {name}, not weights"):
+            rb.weights.load(tiny(), tmp_path / f"x.{ending}")

@@ -11,15 +11,19 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import math
 import os
 import re
 import shutil
 import tempfile
-import zipfile
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from resnet_backbones.weights.arrays import Array
+from resnet_backbones.weights.gate import UnreadableFileError, regular_file
+from resnet_backbones.weights.readers import npz
 
 _FORMAT = 1
 _NAME = re.compile(r"backup-(\d{8,})")
@@ -119,12 +123,12 @@ def read_arrays(folder: Path) -> Arrays:
         if _checksum(head["state"], folder / _VARIABLES) != head["checksum"]:
             raise _damaged(folder, "its checksum does not match its contents")
         expected = json.loads(head["state"])["variables"]
-        with np.load(folder / _VARIABLES, allow_pickle=False) as file:
+        with npz(folder / _VARIABLES) as file:
             return {
                 group: [_restored(file[f"{group}/{i}"], shape, dtype) for i, (_, shape, dtype) in enumerate(found)]
                 for group, found in expected.items()
             }
-    except (OSError, KeyError, zipfile.BadZipFile) as error:
+    except (OSError, KeyError, TypeError, UnreadableFileError) as error:
         raise _damaged(folder, error) from error
 
 
@@ -138,7 +142,8 @@ def what_to_do(directory: Path) -> str:
 
 def _read(folder: Path) -> dict[str, Any]:
     try:
-        head = json.loads((folder / _STATE).read_text(encoding="utf-8"))
+        regular_file(folder / _VARIABLES)
+        head = json.loads(regular_file(folder / _STATE).read_text(encoding="utf-8"))
         version = head["format"]
         _ = head["state"], head["checksum"], json.loads(head["state"])
     except (OSError, ValueError, KeyError, TypeError) as error:
@@ -181,8 +186,12 @@ def _plain(array: np.ndarray) -> np.ndarray:
     return array if array.dtype.isbuiltin == 1 else np.atleast_1d(array).view(np.uint8)
 
 
-def _restored(array: np.ndarray, shape: list[int], dtype: str) -> np.ndarray:
-    return array.view(np.dtype(dtype)).reshape(shape)
+def _restored(array: Array, shape: list[int], dtype: str) -> np.ndarray:
+    """The array, read only if its header says what the backup's state says of it."""
+    bytes_there = math.prod(array.shape) * np.dtype(array.dtype).itemsize
+    if bytes_there != math.prod(shape) * np.dtype(dtype).itemsize:
+        raise TypeError(f"an array of {array.shape} {array.dtype} stands for one of {shape} {dtype}")
+    return array.read().view(np.dtype(dtype)).reshape(shape)
 
 
 def _checksum(text: str, variables: Path) -> str:
