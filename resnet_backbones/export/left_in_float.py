@@ -68,7 +68,7 @@ def without_detours(data: bytes) -> bytes:
     model = read_model(data)
     (graph,) = model.subgraphs
     for operator in list(graph.operators):
-        if kind_of(model, operator) == schema.BuiltinOperator.LOCAL_RESPONSE_NORMALIZATION and _does_nothing(operator):
+        if _does_nothing(kind_of(model, operator), operator) and operator.outputs[0] not in graph.outputs:
             source, result = operator.inputs[0], operator.outputs[0]
             for reader in graph.operators:
                 reader.inputs = [source if index == result else index for index in reader.inputs]
@@ -76,6 +76,11 @@ def without_detours(data: bytes) -> bytes:
     return write_model(model)
 
 
-def _does_nothing(operator: Any) -> bool:
+def _does_nothing(kind: int, operator: Any) -> bool:
+    """Whether an operator is one that stood in the converter's way: here, or the pooling of export_forms.py."""
     options = operator.builtinOptions
-    return (options.radius, options.bias, options.alpha, options.beta) == tuple(_CHANGES_NOTHING.values())
+    if kind == schema.BuiltinOperator.LOCAL_RESPONSE_NORMALIZATION:
+        return (options.radius, options.bias, options.alpha, options.beta) == tuple(_CHANGES_NOTHING.values())
+    if kind == schema.BuiltinOperator.MAX_POOL_2D:
+        return (options.filterHeight, options.filterWidth, options.strideH, options.strideW) == (1, 1, 1, 1)
+    return False

@@ -13,9 +13,10 @@ from resnet_backbones.quantization.hooks import hook, hook_of
 from resnet_backbones.quantization.model import as_quantized_model
 from resnet_backbones.quantization.placement import place
 from resnet_backbones.quantization.placement.biases import BiasSite, bias_sites
+from resnet_backbones.quantization.placement.joins import concatenates, is_taken_apart
 from resnet_backbones.quantization.placement.selection import Selection
 from resnet_backbones.quantization.placement.sites import Placement, placement_to_dict
-from resnet_backbones.quantization.placement.trace import LeafCall, Trace
+from resnet_backbones.quantization.placement.trace import Trace
 from resnet_backbones.quantization.replicas import scope_of
 from resnet_backbones.quantization.schedule_state import add_schedule_state
 from resnet_backbones.quantization.schemes import Scheme, get_scheme
@@ -138,15 +139,15 @@ def apply_placement(trace: Trace, placement: Placement, scheme: Scheme) -> None:
     calls = trace.points
     biases = _biases(trace, placement, scheme)
     with scope_of(call.host for call in calls):  # ranges are variables of the model's tf.distribute strategy
-        _hang_quantizers(calls, placement, biases, scheme)
+        _hang_quantizers(trace, placement, biases, scheme)
 
 
 def _biases(trace: Trace, placement: Placement, scheme: Scheme) -> list[BiasSite]:
     return [] if scheme.target == "tensorrt" else bias_sites(trace, placement)  # TensorRT adds them in float
 
 
-def _hang_quantizers(calls: list[LeafCall], placement: Placement, biases: list[BiasSite], scheme: Scheme) -> None:
-    quantizers = []
+def _hang_quantizers(trace: Trace, placement: Placement, biases: list[BiasSite], scheme: Scheme) -> None:
+    calls, quantizers = trace.points, []
     for site in placement.sites:
         (owner, port), *readers = [(calls[order], port) for order, port in site.points]
         quantizer = hook(owner.layer, scheme, owner.host).own_quantizer(owner.index, port, site)
@@ -167,6 +168,7 @@ def _hang_quantizers(calls: list[LeafCall], placement: Placement, biases: list[B
         found = hook_of(call.layer)
         if found is not None:
             found.call_sites = max(found.call_sites, call.index + 1)
+            found.taken_apart |= concatenates(call) and is_taken_apart(trace, call)
     add_schedule_state(next(call.host for call in calls if hook_of(call.layer) is not None))
 
 

@@ -96,6 +96,28 @@ def source_of(values: Any) -> Any:
     return source
 
 
+def joined_in_range(value: Any, quantizer: Callable[[Any], Any], taken_apart: bool) -> Any:
+    """One of the values that a concatenation joins, rounded to the range of its result.
+
+    The converter gives all inputs and the output of a concatenation one scale. Where values with a range were only
+    moved on their way to it, it takes theirs, which clips the others or leaves them few steps.
+
+    Args:
+        value: a tensor; anything else, and a tensor rounded just before, is returned as it is: the converter rounds
+            that to the range of the result in the operator that computes it.
+        quantizer: of the result.
+        taken_apart: whether the result is split again. Each part is then rounded twice, as the Keras model does: the
+            steps of the result can be large beside the values of one part.
+    """
+    if not (tf.is_tensor(value) and value.dtype.is_floating):
+        return value
+    source = value.op
+    while source.type in ("Identity", "Cast"):
+        source = source.inputs[0].op
+    rounded_just_before = source.type.startswith("FakeQuant")
+    return value if rounded_just_before and not taken_apart else quantizer(_pooled(value))
+
+
 def kept_apart(values: Any, bits: int) -> Any:
     """A tensor that has a range, made ready for a second one of other bits.
 
@@ -112,6 +134,11 @@ def kept_apart(values: Any, bits: int) -> Any:
     source = source_of(values)
     if not source.type.startswith("FakeQuant") or source.get_attr("num_bits") == bits:
         return values
+    return _pooled(values)
+
+
+def _pooled(values: Any) -> Any:
+    """The same values, as an operator of its own: a pooling of one pixel, which a finished file does without."""
     if values.shape.rank == 4:
         return tf.nn.max_pool2d(values, 1, 1, "VALID")
     pixels = tf.reshape(values, [-1, 1, 1, values.shape[-1]])

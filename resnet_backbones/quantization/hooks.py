@@ -21,12 +21,13 @@ from resnet_backbones.quantization.composites import Steps, silu_in_steps
 from resnet_backbones.quantization.export_forms import (
     activation_for_export,
     convolution_instead,
+    joined_in_range,
     kept_apart,
     mended_attributes,
 )
 from resnet_backbones.quantization.placement.sites import QuantizerSite
 from resnet_backbones.quantization.quantizers import ActivationQuantizer, BatchNormFreeze, KernelQuantizer
-from resnet_backbones.quantization.rules import activation_name, rule_of
+from resnet_backbones.quantization.rules import activation_name, concatenates, rule_of
 from resnet_backbones.quantization.schemes import Scheme
 
 _HOOK = "_quantization_hook"
@@ -69,6 +70,7 @@ class LayerHook:
         call_sites: how often the layer is called in one pass of the model.
         freeze: for a batch norm, the switch that stops its statistics.
         stands_alone: a batch norm that folds into no convolution before it.
+        taken_apart: a concatenation whose result is split again.
     """
 
     def __init__(self, layer: Any, scheme: Scheme, host: Any) -> None:
@@ -78,7 +80,7 @@ class LayerHook:
         self.biases: dict[int, BiasRounding] = {}
         self.call_sites = 1
         self.freeze: BatchNormFreeze | None = None
-        self.stands_alone = False
+        self.stands_alone = self.taken_apart = False
         self._call = layer.call
 
     def own_quantizer(self, index: int, port: str, site: QuantizerSite) -> ActivationQuantizer:
@@ -155,6 +157,7 @@ class LayerHook:
         if index in self.biases and context.rounds_biases() and not kwargs.get("training"):
             replaced.update(self.biases[index].rounded(self.layer))
         if context.mode() == context.EXPORT:
+            args, kwargs = self._joined_in_one_range(index, args, kwargs)
             if self.kernels or self.freeze:
                 replaced.update(mended_attributes(self.layer))
             as_convolution = convolution_instead(self.layer, args, self.stands_alone)
@@ -174,6 +177,13 @@ class LayerHook:
             outputs = self._activation(index, activation)(before_activation(outputs))
         quantizer = self.quantizers.get((index, "output"))
         return outputs if quantizer is None else quantizer(outputs)
+
+    def _joined_in_one_range(self, index, args, kwargs):
+        """What a concatenation joins, each rounded to the range of its result."""
+        quantizer = self.quantizers.get((index, "output"))
+        if quantizer is None or not concatenates(self.layer):
+            return args, kwargs
+        return tf.nest.map_structure(lambda value: joined_in_range(value, quantizer, self.taken_apart), (args, kwargs))
 
     def _in_steps(self, index, call, replaced, inputs, **_):
         """What the layer computes, with ranges inside."""

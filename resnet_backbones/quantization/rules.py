@@ -192,3 +192,8 @@ _OPERATIONS = {
     "add": Rule("add"),
     **dict.fromkeys(("subtract", "multiply", "maximum", "minimum", "concatenate"), Rule("compute")),
 }
+
+
+def concatenates(layer: Any) -> bool:
+    """Whether it is a concatenation: a layer, or a bare operation of a functional model."""
+    return isinstance(layer, _layers.Concatenate) or operation_name(layer) == "concatenate"

@@ -5,11 +5,13 @@ from __future__ import annotations
 import tensorflow as tf
 
 from resnet_backbones.keras_api import keras
-from resnet_backbones.keras_api.operations import operation_name
+from resnet_backbones.layers.channels import ChannelSlice
 from resnet_backbones.quantization.placement.trace import LeafCall, Trace
 from resnet_backbones.quantization.rules import activation_name, rule_of
+from resnet_backbones.quantization.rules import concatenates as layer_concatenates
 
 AVERAGED = (keras.layers.AveragePooling2D, keras.layers.GlobalAveragePooling2D)
+_PARTS = (keras.layers.Cropping2D, ChannelSlice)
 
 
 def joins_outputs(trace: Trace, call: LeafCall) -> bool:
@@ -27,8 +29,26 @@ def joins_outputs(trace: Trace, call: LeafCall) -> bool:
 
 
 def concatenates(call: LeafCall) -> bool:
-    """Whether the call is a concatenation: a layer, or a bare operation of a functional model."""
-    return isinstance(call.layer, keras.layers.Concatenate) or operation_name(call.layer) == "concatenate"
+    """Whether the call is a concatenation."""
+    return layer_concatenates(call.layer)
+
+
+def is_taken_apart(trace: Trace, call: LeafCall) -> bool:
+    """Whether a part of what the call concatenates is read by itself, at once or after moving it only."""
+    pending = list(call.outputs)
+    while pending:
+        for reader in trace.consumers(pending.pop()):
+            if isinstance(reader, LeafCall):
+                if isinstance(reader.layer, _PARTS):
+                    return True
+                pending += reader.outputs if _moves(reader) else []
+            elif reader.type in ("Split", "SplitV", "StridedSlice", "Slice"):
+                return True
+            else:
+                pending += [
+                    one for output in reader.outputs if trace.moved_from(one := trace.canonical(output)) is not None
+                ]
+    return False
 
 
 def _only_moved(trace: Trace, tensor: tf.Tensor) -> bool:
