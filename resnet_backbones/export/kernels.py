@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -97,6 +97,10 @@ def compare_kernels(model: Any, kernels: Iterable[FileKernel], sources: Sources)
         within = kernel.depthwise and len(hook.kernels) > 1  # a separable convolution's first
         expected = _expected(variable, quantizer, None if within else norm, mended=kernel.mended)
         compared += 1
+        least = hook.least_scale() if kernel.mended and not within else None
+        if least is not None and quantizer.axes is not None:
+            norms = 1.0 if norm is None else np.abs(_factor(norm, mended=True))
+            kernel = replace(kernel, coarser=least * norms > expected[1].reshape(-1))
         equal, scale_error = _compare(kernel, *expected)
         error = max(error, scale_error)
         if not equal:
@@ -151,6 +155,7 @@ def _compare(kernel: FileKernel, integers: np.ndarray, scales: np.ndarray, known
     coarser = np.zeros(scales.shape, bool) if kernel.coarser is None else kernel.coarser.reshape(scales.shape)
     coarser = coarser & (found >= scales)
     rounded = np.abs(kernel.values - integers * (scales / found)) < _HALF_A_STEP
+    rounded |= kernel.mended & (np.abs(kernel.values) == 2 ** (kernel.bits - 1) - 1)  # the value that gives the range
     known = known & ~coarser
     errors = np.abs(found - scales) / np.where(known, scales, 1.0)
     equal = np.all(np.where(coarser, rounded, integers == kernel.values))

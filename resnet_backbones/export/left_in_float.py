@@ -14,7 +14,7 @@ import tensorflow as tf
 from tensorflow.lite.python import schema_py_generated as schema
 
 from resnet_backbones.export.flatbuffer import kind_of, read_model, write_model
-from resnet_backbones.quantization.export_forms import source_of
+from resnet_backbones.quantization.export_forms import has_range
 from resnet_backbones.quantization.hooks import own_call
 from resnet_backbones.quantization.rules import role_of
 from resnet_backbones.quantization.summary import float_layers
@@ -48,7 +48,7 @@ def float_forms(model: Any) -> Callable[[Any], Callable[..., Any] | None]:
 
 def _without_integers(value: Any) -> Any:
     """A tensor that has a range, as one that the converter makes no integers of; anything else as it is."""
-    if not tf.is_tensor(value) or not value.dtype.is_floating or not source_of(value).type.startswith("FakeQuant"):
+    if not tf.is_tensor(value) or not value.dtype.is_floating or not has_range(value):
         return value
     if value.shape.rank == 4:
         return tf.nn.local_response_normalization(value, **_CHANGES_NOTHING)

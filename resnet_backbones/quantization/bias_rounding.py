@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
 
 from resnet_backbones.keras_api import float32_variable, keras
@@ -17,6 +18,8 @@ from resnet_backbones.quantization.export_forms import LEAST_OF_LARGEST
 from resnet_backbones.quantization.kernel_quantizer import KernelQuantizer
 
 _LARGEST = 2.0**31  # in steps: what an int32 holds
+MOST_BIAS = 2**31 - 2**28  # leaves the sums of a 32 bit accumulator the rest
+_MOST_FOR_LITERT = 2**28  # of larger ones its converter makes the steps larger itself, each in its own way
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,17 +56,49 @@ class BiasRounding:
     def _of_batch_norm(self, layer: Any) -> dict[str, Any]:
         if layer.beta is None:
             return {}
-        factor = tf.math.rsqrt(tf.cast(_values(layer.moving_variance), tf.float64) + layer.epsilon)
-        if layer.gamma is not None:
-            factor *= tf.cast(_values(layer.gamma), tf.float64)
-        bias = None if self.weighted is layer else getattr(self.weighted, "bias", None)
-        mean = tf.cast(_values(layer.moving_mean) - (0.0 if bias is None else _values(bias)), tf.float64)
+        factor, mean = self._factor_and_mean(layer)
         beta = _values(layer.beta)
         size = tf.abs(factor)
         alive = size >= LEAST_OF_LARGEST * tf.reduce_max(size)
         steps = size * (self._steps() if self.kernels else tf.cast(self.read.step(), tf.float64) / 127.0)
         error = _error(tf.cast(beta, tf.float64) - mean * factor, steps)
         return {"beta": beta + tf.cast(tf.where(alive, error, 0.0), beta.dtype)}
+
+    def _factor_and_mean(self, layer: Any) -> tuple[Any, Any]:
+        """What a batch norm multiplies by, and what it subtracts before from what is summed up: float64."""
+        factor = tf.math.rsqrt(tf.cast(_values(layer.moving_variance), tf.float64) + layer.epsilon)
+        if layer.gamma is not None:
+            factor *= tf.cast(_values(layer.gamma), tf.float64)
+        bias = None if self.weighted is layer else getattr(self.weighted, "bias", None)
+        return factor, tf.cast(_values(layer.moving_mean) - (0.0 if bias is None else _values(bias)), tf.float64)
+
+    def least_scale(self, layer: Any) -> np.ndarray | None:
+        """The smallest scale of each channel of the kernel, or of a batch norm that stands alone, that leaves its bias
+        room in 32 bits.
+
+        Args:
+            layer: the weighted layer, or the batch norm behind it.
+
+        Returns:
+            An array, one number a channel of the result, batch norm not folded; ``None`` where nothing is added, or
+            activations have 16 bits, whose biases are held in 64.
+        """
+        if self.read.bits > 8:
+            return None
+        with tf.init_scope():
+            step = float(self.read.step())
+            if not isinstance(layer, keras.layers.BatchNormalization):
+                bias = getattr(layer, "bias", None)
+                return (
+                    None
+                    if bias is None
+                    else np.abs(_values(bias).numpy().astype(np.float64)) / (_MOST_FOR_LITERT * step)
+                )
+            factor, mean = (values.numpy() for values in self._factor_and_mean(layer))
+            beta = 0.0 if layer.beta is None else _values(layer.beta).numpy().astype(np.float64)
+            size = np.abs(factor)
+            size = np.maximum(size, LEAST_OF_LARGEST * size.max())
+            return np.abs(beta - mean * factor) / (_MOST_FOR_LITERT * step * size)
 
     def _steps(self):
         """Size of the accumulators' steps, one a channel of the result or one for all."""

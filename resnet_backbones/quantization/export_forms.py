@@ -96,6 +96,11 @@ def source_of(values: Any) -> Any:
     return source
 
 
+def has_range(values: Any) -> bool:
+    """Whether a tensor holds rounded values, its own or moved ones; one computed before the trace does not."""
+    return tf.is_symbolic_tensor(values) and source_of(values).type.startswith("FakeQuant")
+
+
 def joined_in_range(value: Any, quantizer: Callable[[Any], Any], taken_apart: bool) -> Any:
     """One of the values that a concatenation joins, rounded to the range of its result.
 
@@ -109,7 +114,7 @@ def joined_in_range(value: Any, quantizer: Callable[[Any], Any], taken_apart: bo
         taken_apart: whether the result is split again. Each part is then rounded twice, as the Keras model does: the
             steps of the result can be large beside the values of one part.
     """
-    if not (tf.is_tensor(value) and value.dtype.is_floating):
+    if not (tf.is_symbolic_tensor(value) and value.dtype.is_floating):
         return value
     source = value.op
     while source.type in ("Identity", "Cast"):
@@ -131,8 +136,7 @@ def kept_apart(values: Any, bits: int) -> Any:
     Returns:
         The tensor itself, or its copy if it has a range of other bits.
     """
-    source = source_of(values)
-    if not source.type.startswith("FakeQuant") or source.get_attr("num_bits") == bits:
+    if not has_range(values) or source_of(values).get_attr("num_bits") == bits:
         return values
     return _pooled(values)
 
@@ -156,7 +160,8 @@ def scale_and_offset(layer: Any) -> tuple[Any, Any]:
     """
     if isinstance(layer, keras.layers.Rescaling):
         return np.asarray(layer.scale, np.float64), np.asarray(layer.offset, np.float64)
-    scale = 1.0 / np.sqrt(np.asarray(layer.variance, np.float64)).reshape(-1)
+    deviation = np.sqrt(np.asarray(layer.variance, np.float64)).reshape(-1)
+    scale = 1.0 / np.maximum(deviation, keras.backend.epsilon())  # as the layer itself divides
     return scale, -np.asarray(layer.mean, np.float64).reshape(-1) * scale
 
 

@@ -10,6 +10,7 @@ import contextlib
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
 
 from resnet_backbones.keras_api import add_child, float32_variable
@@ -67,6 +68,7 @@ class LayerHook:
         quantizers: (call index, port) -> ActivationQuantizer.
         kernels: attribute of the layer -> (variable, KernelQuantizer).
         biases: call index -> how integer kernels round what the layer adds.
+        added: of a layer with kernels, what its calls' biases are rounded by, and the layer that adds each.
         call_sites: how often the layer is called in one pass of the model.
         freeze: for a batch norm, the switch that stops its statistics.
         stands_alone: a batch norm that folds into no convolution before it.
@@ -78,6 +80,7 @@ class LayerHook:
         self.quantizers: dict[tuple[int, str], ActivationQuantizer] = {}
         self.kernels: dict[str, tuple[Any, KernelQuantizer]] = {}
         self.biases: dict[int, BiasRounding] = {}
+        self.added: list[tuple[BiasRounding, Any]] = []
         self.call_sites = 1
         self.freeze: BatchNormFreeze | None = None
         self.stands_alone = self.taken_apart = False
@@ -153,7 +156,9 @@ class LayerHook:
         replaced: dict[str, Any] = {}
         if context.mode() != context.CALIBRATE:
             for attribute, (variable, quantize) in self.kernels.items():
-                replaced[attribute] = tf.cast(quantize(variable), self.layer.compute_dtype)
+                at_export = context.mode() == context.EXPORT and attribute == list(self.kernels)[-1]
+                least = self.least_scale() if at_export else None
+                replaced[attribute] = tf.cast(quantize(variable, least), self.layer.compute_dtype)
         if index in self.biases and context.rounds_biases() and not kwargs.get("training"):
             replaced.update(self.biases[index].rounded(self.layer))
         if context.mode() == context.EXPORT:
@@ -177,6 +182,11 @@ class LayerHook:
             outputs = self._activation(index, activation)(before_activation(outputs))
         quantizer = self.quantizers.get((index, "output"))
         return outputs if quantizer is None else quantizer(outputs)
+
+    def least_scale(self) -> np.ndarray | None:
+        """For a LiteRT file, the smallest scales of the last kernel's channels that leave all that is added room."""
+        needed = [scale for rounding, layer in self.added if (scale := rounding.least_scale(layer)) is not None]
+        return np.max(needed, axis=0) if needed else None
 
     def _joined_in_one_range(self, index, args, kwargs):
         """What a concatenation joins, each rounded to the range of its result."""

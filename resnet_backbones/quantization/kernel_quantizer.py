@@ -55,9 +55,15 @@ class KernelQuantizer:
         bound = self.bound(kernel)
         return tf.where(bound > 0, bound, _NO_BOUND * tf.reduce_max(bound)) / (2 ** (bits - 1) - 1)
 
-    def __call__(self, kernel):
+    def __call__(self, kernel, least_scale=None):
+        """The kernel, rounded.
+
+        Args:
+            kernel: a variable, or a constant array.
+            least_scale: for a LiteRT file, one number a channel: a smaller scale would leave its bias no room.
+        """
         if context.mode() == context.EXPORT:
-            return self._exported(kernel)
+            return self._exported(kernel, least_scale)
         if context.mode() == context.EXPORT_PLAIN:
             return context.given_kernel(self)
 
@@ -84,11 +90,18 @@ class KernelQuantizer:
         whole = np.round(np.divide(values, scale, where=scale > 0, out=np.zeros_like(values)))
         return whole.astype(np.int8), scale.astype(np.float32)
 
-    def _exported(self, kernel):
+    def _exported(self, kernel, least_scale=None):
         values = read(kernel)
         with tf.init_scope():
             bound = self.bound(values).numpy().reshape(-1)
         bound = np.where(bound > 0, bound, _NO_BOUND * (bound.max() or 1.0)).astype(np.float32)
+        if least_scale is not None:
+            per_channel = self.axes == (0, 1, 2) and self.bits in _FILE_BITS
+            levels = 2 ** (self.bits - 1) - 1 if per_channel or self.axes is None else 127
+            least = (np.max(least_scale) if self.axes is None else least_scale) * levels
+            if np.any(least > bound):
+                values = self._with_room(values, np.maximum(bound, least).astype(np.float32), least > bound)
+                bound = np.maximum(bound, least).astype(np.float32)
         if self.axes is None:
             return tf.quantization.fake_quant_with_min_max_vars(
                 self._on_grid(values), -bound[0], bound[0], num_bits=self.bits, narrow_range=True
@@ -99,6 +112,22 @@ class KernelQuantizer:
         return tf.quantization.fake_quant_with_min_max_vars_per_channel(
             self._on_grid(values), -bound, bound, num_bits=self.bits, narrow_range=True
         )
+
+    def _with_room(self, values: np.ndarray, bound: np.ndarray, changed: np.ndarray) -> np.ndarray:
+        """The kernel, with one value of each changed channel raised to the bound: the converter reads ranges off it.
+
+        What that adds to a result is a hundred-thousandth of the bias that needs the room.
+        """
+        if self.axes is None:
+            return values
+        kept = [axis for axis in range(values.ndim) if axis not in self.axes]
+        whole, scale = self.integers(values)
+        flat = np.moveaxis(whole * scale, kept, range(-len(kept), 0)).reshape(-1, bound.size)
+        largest = np.argmax(np.abs(flat), axis=0)
+        channels = np.flatnonzero(changed)
+        flat[largest[channels], channels] = np.copysign(bound[channels], flat[largest[channels], channels])
+        moved = [values.shape[axis] for axis in (*[a for a in range(values.ndim) if a not in kept], *kept)]
+        return np.moveaxis(flat.reshape(moved), range(-len(kept), 0), kept)
 
     def _on_grid(self, values: np.ndarray) -> Any:
         """The kernel as the values training saw, a constant tensor.

@@ -59,9 +59,9 @@ def to_onnx(graph: ExportGraph, *, layout: str, signed: bool) -> onnx.ModelProto
         ValueError: the model holds operations that ONNX has no form for.
     """
     function = graph.function
-    inputs = [tensor.name for tensor in function.inputs if tensor.dtype != tf.resource]
-    outputs = [tensor.name for tensor in function.outputs]
     names = [graph.input_name, *graph.kernel_names]
+    inputs = [tensor.name for tensor in function.inputs[: len(names)]]  # after them: variables and constants captured
+    outputs = [tensor.name for tensor in function.outputs]
     renamed = dict(zip(inputs, names, strict=True)) | dict(zip(outputs, graph.part_names, strict=True))
     with tf.device("/cpu:0"):
         frozen = tf_loader.from_function(function, inputs, outputs)
@@ -70,7 +70,11 @@ def to_onnx(graph: ExportGraph, *, layout: str, signed: bool) -> onnx.ModelProto
         converted = tfonnx.process_tf_graph(
             tf_graph,
             opset=OPSET,
-            custom_op_handlers={"FakeQuantWithMinMaxVars": (_quantize_and_dequantize, ["FakeQuant", signed])},
+            custom_op_handlers={
+                "FakeQuantWithMinMaxVars": (_quantize_and_dequantize, ["FakeQuant", signed]),
+                "Erfc": (_one_minus_erf, []),
+                "Expm1": (_exp_minus_one, []),
+            },
             inputs_as_nchw=inputs[:1] if layout == "NCHW" else None,
             input_names=inputs,
             output_names=outputs,
@@ -126,6 +130,28 @@ def _quantize_and_dequantize(context: Any, node: Any, name: str, args: list[Any]
         shapes=[shape],
         dtypes=[dtype],
     )
+
+
+def _one_minus_erf(context: Any, node: Any, name: str, args: list[Any]) -> None:
+    """tf2onnx's handler of Erfc, of which TensorFlow makes the exact GELU."""
+    one = context.make_const(tf2onnx.utils.make_name(f"{name}_one"), np.float32(1)).output[0]
+    _instead(context, node, "Erf", lambda inner: ("Sub", [one, inner]))
+
+
+def _exp_minus_one(context: Any, node: Any, name: str, args: list[Any]) -> None:
+    """tf2onnx's handler of Expm1, of which Keras makes CELU."""
+    one = context.make_const(tf2onnx.utils.make_name(f"{name}_one"), np.float32(1)).output[0]
+    _instead(context, node, "Exp", lambda inner: ("Sub", [inner, one]))
+
+
+def _instead(context: Any, node: Any, inner: str, outer: Any) -> None:
+    """Two operators in place of one: ``inner`` of its input, and of that what ``outer`` says."""
+    source, output = node.input[0], node.output[0]
+    facts = {"shapes": [context.get_shape(output)], "dtypes": [context.get_dtype(output)]}
+    context.remove_node(node.name)
+    first = context.make_node(inner, [source], name=f"{node.name}_{inner.lower()}", **facts).output[0]
+    kind, inputs = outer(first)
+    context.make_node(kind, inputs, outputs=[output], name=node.name, **facts)
 
 
 def _check_known(graph: Any) -> None:

@@ -23,7 +23,7 @@ from resnet_backbones.export.onnx.kernels import Kernel, attach, write_kernels
 from resnet_backbones.export.onnx.layer_forms import plain_form
 from resnet_backbones.export.onnx.layout import tidy
 from resnet_backbones.export.onnx.nodes import Graph
-from resnet_backbones.export.onnx.pads import merge_pads
+from resnet_backbones.export.onnx.pads import enlarge_outputs, merge_pads
 from resnet_backbones.export.onnx.pairs import round_behind_moves
 from resnet_backbones.export.onnx.postprocess import check_post_processing, with_post_processing
 from resnet_backbones.export.onnx.steps import output_steps
@@ -149,6 +149,7 @@ def emit(model: Any, request: ExportRequest) -> Emitted:
 
 def _improve(graph: Graph, kernels: dict[str, Kernel], *, for_runtime: bool) -> list[FileKernel]:
     """Runs the passes; they rely on this order."""
+    enlarge_outputs(graph)
     name_hard_sigmoids(graph)
     matrix_products_as_gemm(graph, kernels)
     fold_scales_and_offsets(graph, kernels)

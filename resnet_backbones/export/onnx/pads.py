@@ -28,6 +28,22 @@ def merge_pads(graph: Graph) -> None:
     graph.remove_unused()
 
 
+def enlarge_outputs(graph: Graph) -> None:
+    """Writes what tf2onnx writes as negative pads of a transposed convolution as the padding of its output.
+
+    Its result is then larger than all that its kernel reaches: of a stride longer than the kernel, or as the layer's
+    ``output_padding`` asks. TensorFlow has the rows and columns that only the bias reaches at the end.
+    """
+    for node in graph.of_kind("ConvTranspose"):
+        pads = _own(node, 4)
+        more = [max(0, -(begin + end)) for begin, end in zip(pads[:2], pads[2:], strict=True)]
+        if min(pads) < 0:
+            kept = [begin if not extra else 0 for begin, extra in zip(pads[:2], more, strict=True)]
+            ends = [end if not extra else 0 for end, extra in zip(pads[2:], more, strict=True)]
+            node.attributes["pads"] = [*kept, *ends]
+            node.attributes["output_padding"] = more
+
+
 def _zero_padding(graph: Graph, pad: Node, node: Node) -> list[int] | None:
     """Sizes (begins, then ends) over height and width; ``None`` if it pads other axes or with other values."""
     widths = graph.constants.get(pad.inputs[1])

@@ -16,8 +16,7 @@ import numpy as np
 from resnet_backbones.export.onnx.fold import scale_and_offset
 from resnet_backbones.export.onnx.kernels import WEIGHTED, Kernel, shapes_of, with_positive_scales
 from resnet_backbones.export.onnx.nodes import Graph, Node
-
-_LARGEST_BIAS = 2**31 - 2**28  # leaves the sums of a 32 bit accumulator the rest
+from resnet_backbones.quantization.bias_rounding import MOST_BIAS
 
 
 def rectify_by_range(graph: Graph) -> None:
@@ -149,7 +148,7 @@ def _is_rounded(graph: Graph, node: Node) -> bool:
 
 def _with_room(kernel: Kernel, bias: np.ndarray) -> Kernel:
     """The kernel with scales large enough for a bias, given in steps of the input, to fit 32 bits."""
-    least = bias / _LARGEST_BIAS
+    least = bias / MOST_BIAS
     if np.all(kernel.scale >= least):
         return kernel
     scale = np.maximum(kernel.scale, least)

@@ -201,7 +201,9 @@ class Trace:
 
 
 def _tensors(nest: Any) -> list[tf.Tensor]:
-    return [tensor for tensor in tf.nest.flatten(nest) if tf.is_tensor(tensor)]
+    """The tensors of a nest; one that was computed before the model was traced becomes a constant of the graph."""
+    found = [tensor for tensor in tf.nest.flatten(nest) if tf.is_tensor(tensor)]
+    return [tensor if tf.is_symbolic_tensor(tensor) else tf.constant(tensor.numpy()) for tensor in found]
 
 
 def _interned(tensor: tf.Tensor) -> tf.Tensor:
