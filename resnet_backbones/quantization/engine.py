@@ -164,7 +164,7 @@ def _hang_quantizers(trace: Trace, placement: Placement, biases: list[BiasSite],
         call, weighted = calls[bias.order], hook(calls[bias.weighted].layer, scheme, calls[bias.weighted].host)
         rounding = BiasRounding(weighted.layer, weighted.kernels, quantizers[bias.site])
         hook(call.layer, scheme, call.host).biases[call.index] = rounding
-        weighted.added.append((rounding, call.layer))
+        weighted.added[calls[bias.weighted].index] = rounding, call.layer
     for call in calls:
         found = hook_of(call.layer)
         if found is not None:

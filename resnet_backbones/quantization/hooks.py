@@ -68,7 +68,7 @@ class LayerHook:
         quantizers: (call index, port) -> ActivationQuantizer.
         kernels: attribute of the layer -> (variable, KernelQuantizer).
         biases: call index -> how integer kernels round what the layer adds.
-        added: of a layer with kernels, what its calls' biases are rounded by, and the layer that adds each.
+        added: call index of a layer with kernels -> how integers round what is added, and the layer that adds it.
         call_sites: how often the layer is called in one pass of the model.
         freeze: for a batch norm, the switch that stops its statistics.
         stands_alone: a batch norm that folds into no convolution before it.
@@ -80,7 +80,7 @@ class LayerHook:
         self.quantizers: dict[tuple[int, str], ActivationQuantizer] = {}
         self.kernels: dict[str, tuple[Any, KernelQuantizer]] = {}
         self.biases: dict[int, BiasRounding] = {}
-        self.added: list[tuple[BiasRounding, Any]] = []
+        self.added: dict[int, tuple[BiasRounding, Any]] = {}
         self.call_sites = 1
         self.freeze: BatchNormFreeze | None = None
         self.stands_alone = self.taken_apart = False
@@ -185,7 +185,9 @@ class LayerHook:
 
     def least_scale(self) -> np.ndarray | None:
         """For a LiteRT file, the smallest scales of the last kernel's channels that leave all that is added room."""
-        needed = [scale for rounding, layer in self.added if (scale := rounding.least_scale(layer)) is not None]
+        needed = [
+            scale for rounding, layer in self.added.values() if (scale := rounding.least_scale(layer)) is not None
+        ]
         return np.max(needed, axis=0) if needed else None
 
     def _joined_in_one_range(self, index, args, kwargs):

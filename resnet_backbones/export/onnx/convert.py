@@ -132,13 +132,13 @@ def _quantize_and_dequantize(context: Any, node: Any, name: str, args: list[Any]
     )
 
 
-def _one_minus_erf(context: Any, node: Any, name: str, args: list[Any]) -> None:
+def _one_minus_erf(context: Any, node: Any, name: str, _: list[Any]) -> None:
     """tf2onnx's handler of Erfc, of which TensorFlow makes the exact GELU."""
     one = context.make_const(tf2onnx.utils.make_name(f"{name}_one"), np.float32(1)).output[0]
     _instead(context, node, "Erf", lambda inner: ("Sub", [one, inner]))
 
 
-def _exp_minus_one(context: Any, node: Any, name: str, args: list[Any]) -> None:
+def _exp_minus_one(context: Any, node: Any, name: str, _: list[Any]) -> None:
     """tf2onnx's handler of Expm1, of which Keras makes CELU."""
     one = context.make_const(tf2onnx.utils.make_name(f"{name}_one"), np.float32(1)).output[0]
     _instead(context, node, "Exp", lambda inner: ("Sub", [inner, one]))

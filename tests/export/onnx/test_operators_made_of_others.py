@@ -1,4 +1,4 @@
-"""Operators that tf2onnx has no form of, or a wrong one, and that ONNX has: exact GELU, CELU, transposed convolutions."""
+"""What tf2onnx has no form of, or a wrong one, and ONNX has: exact GELU, large transposed convolutions."""
 
 from __future__ import annotations
 
