@@ -14,8 +14,8 @@ import tensorflow as tf
 from tensorflow.lite.python import schema_py_generated as schema
 
 from resnet_backbones.export.flatbuffer import kind_of, read_model, write_model
-from resnet_backbones.quantization.export_forms import has_range
 from resnet_backbones.quantization.hooks import own_call
+from resnet_backbones.quantization.placement.joins import AVERAGED
 from resnet_backbones.quantization.rules import role_of
 from resnet_backbones.quantization.summary import float_layers
 
@@ -30,25 +30,44 @@ def float_forms(model: Any) -> Callable[[Any], Callable[..., Any] | None]:
         model: a quantized model.
     """
     kept = float_layers(model)
+    in_float: set[str] = set()  # operations of such layers: what reads their results may fuse with them
 
     def form(layer: Any) -> Callable[..., Any] | None:
-        if layer not in kept or role_of(layer) == "same_range":  # which only moves values: the same in integers
+        if layer not in kept or _only_moves(layer):
             return None
         own = own_call(layer)
 
         @tf.autograph.experimental.do_not_convert
-        def in_float(*args, **kwargs):
-            args, kwargs = tf.nest.map_structure(_without_integers, (args, kwargs))
-            return own(*args, **kwargs)
+        def computed_in_float(*args, **kwargs):
+            args, kwargs = tf.nest.map_structure(lambda value: _without_integers(value, in_float), (args, kwargs))
+            if tf.executing_eagerly():
+                return own(*args, **kwargs)
+            graph = tf.compat.v1.get_default_graph()
+            before = len(graph.get_operations())
+            outputs = own(*args, **kwargs)
+            in_float.update(operation.name for operation in graph.get_operations()[before:])
+            return outputs
 
-        return in_float
+        return computed_in_float
 
     return form
 
 
-def _without_integers(value: Any) -> Any:
-    """A tensor that has a range, as one that the converter makes no integers of; anything else as it is."""
-    if not tf.is_tensor(value) or not value.dtype.is_floating or not has_range(value):
+def _only_moves(layer: Any) -> bool:
+    """Whether a layer moves or selects values, which is the same in integers."""
+    interpolates = getattr(layer, "interpolation", "nearest") != "nearest"
+    return role_of(layer) == "same_range" and not interpolates and not isinstance(layer, AVERAGED)
+
+
+def _without_integers(value: Any, in_float: set[str]) -> Any:
+    """A tensor as one that the converter makes no integers of; what a layer in float made, and all else, as it is.
+
+    Whether a tensor has a range cannot be seen at the operation that made it: pooling, resizing, joining and the like
+    pass the range of what they read on.
+    """
+    if not tf.is_tensor(value) or not value.dtype.is_floating or not hasattr(value, "op"):
+        return value
+    if value.op.type == "Placeholder" or value.op.name in in_float or None in value.shape[1:] or value.shape.rank < 2:
         return value
     if value.shape.rank == 4:
         return tf.nn.local_response_normalization(value, **_CHANGES_NOTHING)

@@ -199,7 +199,9 @@ class Sources:
         while call is not None:
             if role_of(call.layer) == "weighted":
                 after = self._consumer(call)
-                return call, after.layer if after is not None and self._folds(after) else None
+                if after is None or call.order in self._ranged or not self._folds(after):
+                    return call, None
+                return call, after.layer
             shifts = _only_shifts(call) and call.order not in self._convolved
             if not self._folds(call) and not shifts and activation_name(call.layer) is None:
                 return None
