@@ -97,17 +97,23 @@ def build_graph(
     spec = _single_input(model, trace, batch)
     joins = [call.layer for call in trace.calls if split_outputs and joins_outputs(trace, call)]
     leading = _leading_preprocessing(trace)
+    if mode == context.EXPORT:
+        _check_integer_input(model, trace, leading, preprocessing is not None)
     size, pixels = (int(spec.shape[1]), int(spec.shape[2])), None
     if preprocessing is not None:
         spec = tf.TensorSpec((batch, *preprocessing, spec.shape[3]), tf.float32, name="images")
         pixels, leading = pixel_range(trace, leading) if mode == context.EXPORT else None, []
     parts = OutputParts()
+    given_images: list[Any] = []
 
     def replacement(layer, call):
         if layer in joins:
             return parts.replacement(layer, call)
         last = layer is leading[-1].layer and mode in context.EXPORTS
-        return _identity_with_its_range(layer) if last else lambda inputs: inputs
+        form = _identity_with_its_range(layer) if last else lambda inputs: inputs
+        if layer is leading[0].layer:  # what a model with an integer input hands on has lost its fractions
+            return lambda inputs: form(given_images[0])
+        return form
 
     graph = ExportGraph(None, spec.name or "images", [], [], input_shape=tuple(spec.shape), network_size=size)
     bare = mode in context.EXPORTS and not leading and preprocessing is None
@@ -117,6 +123,7 @@ def build_graph(
         if preprocessing is not None:
             images = prepared(images, size, pixels)
         images = images if read_bare is None else read_bare(images)
+        given_images.append(images)
         with context.given_kernels(dict(zip([id(quantizer) for quantizer, _ in kernels], given, strict=True))):
             result = model(tf.nest.pack_sequence_as(trace.signature, [images]), training=False)
         flat: list[Any] = []
@@ -175,6 +182,20 @@ def _single_input(model: Any, trace: Trace, batch: int | None) -> tf.TensorSpec:
             "a fixed input_shape, e.g. create_backbone(..., input_shape=(512, 512, 3))."
         )
     return tf.TensorSpec((batch, *shape[1:]), tf.float32, name="images")
+
+
+def _check_integer_input(model: Any, trace: Trace, leading: list[LeafCall], preprocessing: bool) -> None:
+    """Refuses a LiteRT file in integers that would round its input to whole numbers first, in float."""
+    dtype = tf.nest.flatten(trace.signature)[0].dtype
+    readers = [call for call in trace.calls if any(given is trace.inputs[0] for given in call.inputs)]
+    if dtype.is_floating or (leading and not preprocessing) or not readers:
+        return
+    wanted = "preprocessing= in the file" if preprocessing else f"layer {readers[0].layer.name!r} at its start"
+    raise ValueError(
+        f"{model.name!r} takes {dtype.name} images, and {wanted} would stay in float in a .tflite file of integers. "
+        "Build the model with Input(dtype='float32'), which takes the same images, or begin it with one Rescaling or "
+        "Normalization layer and leave preprocessing= out: the runtime then rescales."
+    )
 
 
 def _leading_preprocessing(trace: Trace) -> list[LeafCall]:
