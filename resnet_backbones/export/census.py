@@ -43,10 +43,12 @@ class Census:
 
     Attributes:
         operators: every operator, in order.
+        opaque: operators whose work is not known: loops, and those that are not of the format itself.
         rounded: what only says that a tensor is rounded, a Q or a DQ, and is no operator: its result -> what it reads.
     """
 
     operators: list[Operator] = field(default_factory=list)
+    opaque: list[Operator] = field(default_factory=list)
     rounded: dict[str, str] = field(default_factory=dict)
 
     def counts(self) -> dict[tuple[str, str], int]:
@@ -94,6 +96,8 @@ def take_census(data: bytes) -> Census:
                 tuple(tensor.name.decode() for tensor in others),
             )
         )
+        if kind in _OPAQUE:
+            census.opaque.append(census.operators[-1])
     return census
 
 
@@ -107,17 +111,37 @@ def _compute_type(kind: str, inputs: list[Any], output: Any) -> str:
 
 
 def _macs(kind: str, inputs: list[Any], output: Any) -> int:
-    if kind == "TRANSPOSE_CONV":
+    """Multiply-accumulates of one operator, for one image."""
+    if kind in ("TRANSPOSE_CONV", "CONV_3D_TRANSPOSE"):
         _, kernel, data = inputs[:3]
-        return int(np.prod(data.shape) * np.prod(kernel.shape[:3]))
-    if kind not in ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED", "BATCH_MATMUL"):
-        return 0
-    kernel = inputs[1].shape
-    # Products summed into one output value: all of a filter but its output axis (first, but for depthwise).
+        between = (
+            kernel.shape[:3] if kind == "TRANSPOSE_CONV" else kernel.shape[:4]
+        )  # all axes but the input's channels
+        return int(np.prod(data.shape) * np.prod(between))
+    if kind in _RECURRENT:
+        steps = int(np.prod(inputs[0].shape[:2]))
+        return steps * sum(int(np.prod(tensor.shape)) for tensor in inputs[1:] if _rank(tensor) == 2)
+    # Products summed into one output value: all of a filter but its output axis (first, but for depthwise and 3D).
     if kind == "DEPTHWISE_CONV_2D":
-        per_value = kernel[1] * kernel[2]
+        per_value = np.prod(inputs[1].shape[1:3])
+    elif kind == "CONV_3D":
+        per_value = np.prod(inputs[1].shape[:4])
     elif kind == "BATCH_MATMUL":
         per_value = inputs[0].shape[-1]
+    elif kind in ("CONV_2D", "FULLY_CONNECTED"):
+        per_value = np.prod(inputs[1].shape[1:])
     else:
-        per_value = np.prod(kernel[1:])
+        return 0
     return int(np.prod(output.shape) * per_value)
+
+
+def _rank(tensor: Any) -> int:
+    return 0 if tensor.shape is None else len(tensor.shape)
+
+
+_RECURRENT = (
+    "LSTM", "RNN", "SVDF", "UNIDIRECTIONAL_SEQUENCE_LSTM", "UNIDIRECTIONAL_SEQUENCE_RNN",
+    "BIDIRECTIONAL_SEQUENCE_LSTM", "BIDIRECTIONAL_SEQUENCE_RNN",
+)  # fmt: skip
+# What runs other graphs, or is no operator of LiteRT's own: how much it computes cannot be read off it.
+_OPAQUE = ("CUSTOM", "WHILE", "IF", "CALL", "CALL_ONCE", "DELEGATE")

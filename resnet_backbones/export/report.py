@@ -99,6 +99,9 @@ class ExportReport:
                 f"{100 * self.int8_share_wanted:.0f} % are wanted"
                 + (f" of all but the {100 * by_choice:.2f} % left in float by choice" if by_choice else "")
             )
+        if self.precision in QUANTIZED and self.census.opaque:
+            names = ", ".join(sorted({operator.kind for operator in self.census.opaque}))
+            found.append(f"how much {names} compute, and in which type, is not known; it counts as float")
         found += [failure for entry in self.parity for failure in entry.failures]
         if self.kernels is not None:
             found += _kernel_failures(self.kernels)
@@ -106,7 +109,7 @@ class ExportReport:
 
     @property
     def passed(self) -> bool:
-        """Whether everything that was measured passes. Without parity data, outputs were not."""
+        """Whether everything that was measured passes. Without parity data, outputs were not: see :attr:`verdict`."""
         return not self.failures
 
     @property
@@ -114,7 +117,9 @@ class ExportReport:
         """The pass or fail line."""
         if self.failures:
             return "FAILED: " + "; ".join(self.failures)
-        return "PASSED" if self.parity else "PASSED what was measured; outputs were not compared: no parity_data"
+        if not self.parity:
+            return "NOT COMPARED: the file's outputs were not measured against Keras; give images as parity_data"
+        return "PASSED"
 
     def to_dict(self) -> dict[str, Any]:
         """The report as plain values for JSON."""

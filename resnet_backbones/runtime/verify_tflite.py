@@ -23,6 +23,7 @@ _OPTIONAL: dict[int, tuple[int, ...] | None] = {
     9: (2,),  # FULLY_CONNECTED
     67: (3,),  # TRANSPOSE_CONV
     132: (2,),  # CONV_3D
+    141: (3,),  # CONV_3D_TRANSPOSE
     **dict.fromkeys((16, 24, 27, 32, 35, 44, 46, 52)),  # LSTM and kin, SVDF, RNN, custom operators
 }
 # Operator -> type of its options: codes of BuiltinOptions. Given others, a kernel reads zeros.

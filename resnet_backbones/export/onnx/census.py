@@ -12,6 +12,8 @@ from resnet_backbones.export.onnx.nodes import Graph, Node
 from resnet_backbones.export.onnx.pairs import MOVES
 
 _MOVED = (*MOVES, "Concat", "Max", "Min")
+# Loops and products of which the sizes do not tell how much they compute.
+_OPAQUE = ("Attention", "Einsum", "GRU", "If", "LSTM", "Loop", "RNN", "Scan")
 _PAIRS = ("QuantizeLinear", "DequantizeLinear")
 _ELEMENTWISE = (
     "Add", "BatchNormalization", "Clip", "Div", "Elu", "Erf", "HardSigmoid", "HardSwish", "LeakyRelu", "Max", "Min",
@@ -51,6 +53,8 @@ def take_census(graph: Graph, in_float: Collection[str] = ()) -> Census:
             dtype = _float_type(graph, node)
         macs = _macs(node, shapes)
         census.operators.append(Operator(node.kind, dtype, node.output, macs, tuple(node.inputs)))
+        if node.kind in _OPAQUE:
+            census.opaque.append(census.operators[-1])
     return census
 
 
