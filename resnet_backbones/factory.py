@@ -4,11 +4,17 @@ from __future__ import annotations
 
 import inspect
 import os
+import sys
+import warnings
+from collections.abc import Callable
 from typing import Any
 
 from resnet_backbones.backbone import Backbone, SpecBackbone, from_model
 from resnet_backbones.registry import BackboneEntry, find_backbone
 from resnet_backbones.specs import BackboneSpec
+
+# What other libraries' functions of this kind take for a classifier.
+_CLASSIFIER_WORDS = {"num_classes", "classes", "include_top", "nb_classes"}
 
 
 def create_backbone(
@@ -17,6 +23,8 @@ def create_backbone(
     input_shape: tuple[int | None, int | None, int] = (None, None, 3),
     output_stride: int | None = None,
     weights: str | os.PathLike[str] | None = None,
+    pretrained: bool = False,
+    preprocessing: Any = "auto",
     quantization: str | None = None,
     **overrides: Any,
 ) -> Backbone:
@@ -30,6 +38,12 @@ def create_backbone(
         weights: ``None`` for random weights; or a file, ``"https://..."`` (``#sha256=...`` at its end is checked) or
             ``"hf-hub:owner/name"``: all that :func:`resnet_backbones.weights.load` takes. Nothing is downloaded
             unless an address is given.
+        pretrained: takes the first published weights that the registry names (``backbone_info(name).weights``), at a
+            fixed revision, and says their licence.
+        preprocessing: what the backbone does to its images first, as in the spec. ``"auto"``: what the spec says; with
+            weights of a known source, or a ``.safetensors`` file of this library, what these want of images of 0 to
+            255, and one line on stderr says so. ``None``: nothing; images come normalised. Normalise in one place:
+            not in the data as well.
         quantization: a scheme, e.g. ``"edge_int8"``: the backbone comes ready for quantization-aware training.
         **overrides: fields of the spec to change, e.g. ``activation="silu"``.
 
@@ -47,12 +61,30 @@ def create_backbone(
         >>> backbone.feature_info["P3"].channels
         128
     """
+    if asked := _CLASSIFIER_WORDS & set(overrides):
+        raise TypeError(
+            f"create_backbone builds no classifier, so it takes no {', '.join(sorted(asked))}: build one on the "
+            "backbone with adapters.keras_cv.image_classifier(create_backbone(name, input_shape=...), num_classes=10)."
+        )
     if output_stride is not None:
         overrides["output_stride"] = output_stride
-    if isinstance(name, BackboneSpec):
-        backbone = SpecBackbone(name.replace(**overrides), input_shape)
+    entry = None if isinstance(name, BackboneSpec) else find_backbone(name)
+    if pretrained:
+        weights = _pretrained(entry, weights)
+    automatic = isinstance(preprocessing, str) and preprocessing == "auto"
+    if not automatic:
+        overrides["preprocessing"] = preprocessing
+
+    def adjusted(spec: BackboneSpec) -> BackboneSpec:
+        spec = spec.replace(**overrides)
+        if weights is None or not automatic or spec.preprocessing is not None:
+            return spec
+        return _with_preprocessing_of(weights, spec, input_shape)
+
+    if entry is None:
+        backbone: Backbone = SpecBackbone(adjusted(name), input_shape)  # type: ignore[arg-type]
     else:
-        backbone = _from_entry(find_backbone(name), input_shape, overrides)
+        backbone = _from_entry(entry, input_shape, overrides, adjusted)
     if weights is not None:
         from resnet_backbones.weights import load
 
@@ -64,7 +96,58 @@ def create_backbone(
     return backbone
 
 
-def _from_entry(entry: BackboneEntry, input_shape: Any, overrides: dict[str, Any]) -> Backbone:
+def _pretrained(entry: BackboneEntry | None, weights: Any) -> str:
+    """The address of the weights that ``pretrained=True`` takes."""
+    from resnet_backbones.variants.sources import licence_of
+    from resnet_backbones.weights.published import first_source, source_of
+
+    if weights is not None or entry is None:
+        raise TypeError(
+            "pretrained=True takes the published weights of a backbone given by name: leave out weights=, and give a "
+            "name, not a spec."
+        )
+    source = first_source(entry.name, entry.weights)
+    sys.stderr.write(f"{entry.name}: weights {source}, licence: {licence_of(source_of(source))}\n")
+    return source
+
+
+def _with_preprocessing_of(weights: Any, spec: BackboneSpec, input_shape: Any) -> BackboneSpec:
+    """The spec with what the weights want of images, where that is known; a warning where it is not."""
+    from resnet_backbones.weights.published import pixels_for
+
+    pixels = pixels_for(weights)
+    if pixels is None:
+        warnings.warn(
+            f"nothing says how the weights in {os.fspath(weights)!r} want their images, so the backbone takes them as "
+            "they are. Pass preprocessing='imagenet' or another if it shall normalise images of 0 to 255 itself, or "
+            "preprocessing=None if they come as the weights want them.",
+            stacklevel=4,
+        )
+        return spec
+    if pixels.preprocessing is None:
+        return spec
+    channels = pixels.preprocessing.channels
+    if channels is not None and channels != input_shape[-1]:
+        warnings.warn(
+            f"{os.fspath(weights)} wants images of {channels} channels with preprocessing={pixels.name}; for "
+            f"{input_shape[-1]} there is none, so the backbone takes images as they are. Pass preprocessing= a scale "
+            "and offset, or None.",
+            stacklevel=4,
+        )
+        return spec
+    sys.stderr.write(
+        f"{os.fspath(weights)}: the backbone takes images of 0 to 255 and does preprocessing={pixels.name} itself "
+        "(preprocessing=None turns it off).\n"
+    )
+    return spec.replace(preprocessing=pixels.preprocessing)
+
+
+def _from_entry(
+    entry: BackboneEntry,
+    input_shape: Any,
+    overrides: dict[str, Any],
+    adjusted: Callable[[BackboneSpec], BackboneSpec],
+) -> Backbone:
     source: Any = entry.source
     if entry.builds_model:
         accepted = inspect.signature(source).parameters
@@ -78,7 +161,7 @@ def _from_entry(entry: BackboneEntry, input_shape: Any, overrides: dict[str, Any
         return _as_backbone(entry, source(input_shape=input_shape, **overrides))
     made = source() if callable(source) else source
     if isinstance(made, BackboneSpec):
-        return SpecBackbone(made.replace(**overrides), input_shape, name=entry.name)
+        return SpecBackbone(adjusted(made), input_shape, name=entry.name)
     if overrides:
         raise TypeError(
             f"backbone {entry.name!r} is a finished model of {entry.owner}: it takes no {', '.join(overrides)}. "

@@ -214,6 +214,48 @@ KERAS_HUB: dict[str, str] = {
 }
 
 
+# Weights of timm's that want other pixels than the rest of their name: read off timm 1.0.31's configurations.
+_PIXELS = {
+    "resnet18d.ra4_e3600_r224_in1k": "minus_one_to_one",
+    "resnet34.ra4_e3600_r224_in1k": "minus_one_to_one",
+    "resnet50d.ra4_e3600_r224_in1k": "minus_one_to_one",
+    "cs3darknet_focus_s.ra4_e3600_r256_in1k": "minus_one_to_one",
+    "mobilenetv3_large_100.ra4_e3600_r224_in1k": "minus_one_to_one",
+    "mobilenetv3_large_100.miil_in21k": "zero_to_one",
+    "mobilenetv3_large_100.miil_in21k_ft_in1k": "zero_to_one",
+}
+# Beginning of a tag -> licence, from the same place; the others are apache-2.0.
+_LICENCES = {"tv": "bsd-3-clause", "fb_": "cc-by-nc-4.0 (no commercial use)", "pycls": "mit", "bamboo": "not stated"}
+
+
+def pixels_of(source: str, usual: str | None) -> str | None:
+    """How weights want their images, by name; ``usual`` is what most of the backbone's want.
+
+    Args:
+        source: as :func:`of` gives it, without a revision.
+        usual: the backbone's ``preprocessing``.
+    """
+    return _PIXELS.get(source.removeprefix("hf-hub:timm/"), usual)
+
+
+def licence_of(source: str) -> str:
+    """The licence of published weights as timm's configurations state it.
+
+    Args:
+        source: as :func:`of` gives it, without a revision.
+
+    Example:
+        >>> licence_of("hf-hub:timm/resnet50.tv2_in1k")
+        'bsd-3-clause'
+    """
+    if not source.startswith("hf-hub:timm/"):
+        return "not known here"
+    name, _, tag = source.removeprefix("hf-hub:timm/").partition(".")
+    if name.startswith(("res2net", "res2next")):
+        return "unknown to timm"
+    return next((licence for start, licence in _LICENCES.items() if tag.startswith(start)), "apache-2.0")
+
+
 def of(name: str) -> tuple[str, ...]:
     """Sources of weights for a backbone, the one to try first in front.
 

@@ -182,4 +182,8 @@ def _metadata(target: Target, arrays: dict[str, np.ndarray]) -> dict[str, str]:
     spec = target.backbone.spec
     about = {"format": "resnet_backbones", "name": target.backbone.name}
     about[DIGEST] = json.dumps({name: digest_of(array) for name, array in arrays.items()})
-    return about if spec is None else {**about, "spec": json.dumps(spec.to_dict())}
+    if spec is not None:
+        wanted = spec.preprocessing
+        about["spec"] = json.dumps(spec.to_dict())
+        about["preprocessing"] = json.dumps(None if wanted is None else wanted.to_dict())
+    return about

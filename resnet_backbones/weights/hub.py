@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
+
+from resnet_backbones.files import written_whole
+from resnet_backbones.weights.download import cache_folder
 
 PREFIX = "hf-hub:"
 DEFAULT_FILE = "model.safetensors"
@@ -60,3 +64,23 @@ def fetch(name: str) -> Path:
             f"{name}: the Hub has no {file!r} for you in {repo}: {error}. A file of another name is given as "
             f"'hf-hub:{repo}/its_name.safetensors'."
         ) from error
+
+
+def pinned(name: str) -> str:
+    """``name`` with a revision: its own, or the commit that was first downloaded on this machine.
+
+    The commit is noted in ``pins.json`` in :func:`resnet_backbones.weights.download.cache_folder`; to move on, delete
+    it there.
+    """
+    repo, revision, file = parse(name)
+    if revision is not None:
+        return name
+    note = cache_folder() / "pins.json"
+    pins = json.loads(note.read_text()) if note.is_file() else {}
+    if repo not in pins:
+        parts = fetch(name).parts
+        pins[repo] = parts[parts.index("snapshots") + 1]
+        note.parent.mkdir(parents=True, exist_ok=True)
+        with written_whole(note) as temporary:
+            temporary.write_text(json.dumps(pins, indent=1))
+    return f"{PREFIX}{repo}@{pins[repo]}/{file}"
