@@ -53,9 +53,10 @@ def convolution_instead(layer: Any, args: Any, stands_alone: bool) -> Callable[.
     Returns:
         A call in place of the layer's own; ``None`` if the layer does something else, or on other axes.
     """
-    if not args or getattr(getattr(args[0], "shape", None), "rank", None) != 4:
+    shape = getattr(args[0], "shape", None) if args else None
+    if shape is None or shape.rank not in (2, 3, 4) or None in shape[1:]:
         return None
-    if stands_alone and _normalizes_channels(layer):
+    if stands_alone:
         scale, offset = _batch_norm_scale_and_offset(layer)
     elif isinstance(layer, (_layers.Rescaling, _layers.Normalization)):
         scale, offset = scale_and_offset(layer)
@@ -64,10 +65,12 @@ def convolution_instead(layer: Any, args: Any, stands_alone: bool) -> Callable[.
 
     def call(inputs, **_):
         kernel, bias = (np.broadcast_to(values, inputs.shape[-1:]).astype(np.float32) for values in (scale, offset))
+        images = inputs if shape.rank == 4 else tf.reshape(inputs, [-1, *[1] * (4 - shape.rank), *shape[1:]])
         outputs = tf.nn.depthwise_conv2d(
-            inputs, tf.constant(kernel.reshape(1, 1, -1, 1), inputs.dtype), [1] * 4, "VALID"
+            images, tf.constant(kernel.reshape(1, 1, -1, 1), inputs.dtype), [1] * 4, "VALID"
         )
-        return tf.nn.bias_add(outputs, tf.constant(_never_uniform(bias), inputs.dtype))
+        outputs = tf.nn.bias_add(outputs, tf.constant(_never_uniform(bias), inputs.dtype))
+        return outputs if shape.rank == 4 else tf.reshape(outputs, [-1, *shape[1:]])
 
     return call
 
@@ -153,16 +156,16 @@ def scale_and_offset(layer: Any) -> tuple[Any, Any]:
     """A rescaling or normalisation layer as ``x * scale + offset``.
 
     Args:
-        layer: a ``Rescaling``, or a ``Normalization`` over the last axis.
+        layer: a ``Rescaling``, or a ``Normalization`` over the last axis or of one mean.
 
     Returns:
         Two arrays, of one number or of one number a channel.
     """
     if isinstance(layer, keras.layers.Rescaling):
         return np.asarray(layer.scale, np.float64), np.asarray(layer.offset, np.float64)
-    deviation = np.sqrt(np.asarray(layer.variance, np.float64)).reshape(-1)
-    scale = 1.0 / np.maximum(deviation, keras.backend.epsilon())  # as the layer itself divides
-    return scale, -np.asarray(layer.mean, np.float64).reshape(-1) * scale
+    mean, variance = (np.asarray(values, np.float64).reshape(-1) for values in (layer.mean, layer.variance))
+    deviation = np.maximum(np.sqrt(variance), keras.backend.epsilon())  # as the layer itself does
+    return (deviation, mean) if layer.invert else (1.0 / deviation, -mean / deviation)
 
 
 def _batch_norm_scale_and_offset(layer: Any) -> tuple[np.ndarray, np.ndarray]:
@@ -173,12 +176,6 @@ def _batch_norm_scale_and_offset(layer: Any) -> tuple[np.ndarray, np.ndarray]:
     if layer.beta is not None:
         offset = offset + read(float32_variable(layer.beta))
     return scale, offset
-
-
-def _normalizes_channels(layer: Any) -> bool:
-    """Whether a batch norm is over the channels of (batch, height, width, channels)."""
-    axes = [layer.axis] if isinstance(layer.axis, int) else list(layer.axis)
-    return axes in ([-1], [3])
 
 
 def _hard_sigmoid_in_steps(function: Callable[[Any], Any], inputs: Any, bits: int) -> Any:

@@ -5,7 +5,8 @@ A layer class without a rule is left in float and named in a warning; ``register
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from typing import Any
 
 from resnet_backbones.keras_api import DEPTHWISE_KERNEL, keras
@@ -47,14 +48,15 @@ class Rule:
             operator with an output range of its own), ``"same_range"`` (moves values without changing them: no range).
         kernels: for weighted layers, attribute -> axes reduced to find its ranges (``None``: one range).
         composite: for layers that LiteRT runs as several operators, how they are computed with ranges in between.
+        unless: function of the layer that says why the rule does not hold for its arguments; ``None`` where it does.
     """
 
     role: str
     kernels: tuple[tuple[str, tuple[int, ...] | None], ...] = ()
     composite: Composite | None = None
+    unless: Callable[[Any], str | None] | None = None
 
 
-CONVOLUTION = Rule("weighted", kernels=(("kernel", (0, 1, 2)),))
 _RULES: dict[type, Rule] = {}
 
 
@@ -77,7 +79,19 @@ ROLES = frozenset({"weighted", "batch_norm", "activation", "add", "compute", "sa
 
 
 def rule_of(layer: Any) -> Rule | None:
-    """The rule of the layer's class or its nearest base class; ``None`` when there is none."""
+    """The rule of the layer's class or its nearest base class; ``None`` where there is none for its arguments."""
+    rule = _rule_of_class(layer)
+    return None if rule is None or (rule.unless is not None and rule.unless(layer)) else rule
+
+
+def why_without_rule(layer: Any) -> str:
+    """Why :func:`rule_of` finds nothing for a layer."""
+    rule = _rule_of_class(layer)
+    reason = None if rule is None or rule.unless is None else rule.unless(layer)
+    return reason or f"no quantization rule for {type(layer).__name__}"
+
+
+def _rule_of_class(layer: Any) -> Rule | None:
     for cls in type(layer).__mro__:
         if cls in _RULES:
             return _RULES[cls]
@@ -97,12 +111,7 @@ def role_of(layer: Any) -> str | None:
 def activation_name(layer: Any) -> str | None:
     """The name of the activation a layer applies, ``None`` for none or for linear; ``"?"`` if it has no name."""
     if isinstance(layer, keras.layers.ReLU):
-        slope, limit = float(layer.negative_slope or 0.0), layer.max_value
-        if slope == 0.0 and (limit is None or float(limit) == 6.0):
-            return "relu" if limit is None else "relu6"
-        if limit is None:
-            return "leaky_relu"
-        return "clipped_relu" if slope == 0.0 and float(limit) > 0.0 else "?"
+        return _name_of_relu(float(layer.negative_slope or 0.0), layer.max_value, float(layer.threshold or 0.0))
     for cls, known in _ACTIVATION_LAYERS.items():
         if isinstance(layer, cls):
             return known
@@ -117,27 +126,59 @@ def activation_name(layer: Any) -> str | None:
     return _SAME.get(name, name)
 
 
+def _name_of_relu(slope: float, limit: float | None, threshold: float) -> str:
+    if threshold == 0.0 and slope == 0.0 and (limit is None or float(limit) > 0.0):
+        return "relu" if limit is None else "relu6" if float(limit) == 6.0 else "clipped_relu"
+    if threshold == 0.0 and limit is None:
+        return "leaky_relu"
+    return f"relu(negative_slope={slope}, max_value={limit}, threshold={threshold})"
+
+
+def _channels_first(layer: Any) -> str | None:
+    if getattr(layer, "data_format", None) != "channels_first":
+        return None
+    return "data_format='channels_first' has no form in integers; build the model with channels last"
+
+
+def _off_channels(layer: Any) -> str | None:
+    """Why a normalization has no scale and offset for each channel."""
+    axes = [layer.axis] if isinstance(layer.axis, int) else list(layer.axis or ())
+    rank = getattr(getattr(layer, "input_spec", None), "ndim", None) or 4
+    if not axes or (len(axes) == 1 and axes[0] in (-1, rank - 1)):
+        return None
+    shown = axes[0] if len(axes) == 1 else tuple(axes)
+    return f"axis={shown} has no form in integers; only the last axis, the channels, has"
+
+
+def _softmax_off_channels(layer: Any) -> str | None:
+    axis = getattr(layer, "axis", -1)
+    if activation_name(layer) != "softmax" or axis in (-1, 3, None):
+        return None
+    return f"softmax over axis={axis} has no form in integers; only over the last axis has it"
+
+
 _SAME = {"linear": None, "swish": "silu"}  # the latter is tf_keras' name
 _layers = keras.layers
-_ACTIVATION = Rule("activation")
+_ACTIVATION = Rule("activation", unless=_softmax_off_channels)
 # Layers of libraries that need not be installed: package and class name.
 _ACTIVATIONS_OF_OTHERS = {"HardSigmoidActivation": "hard_sigmoid"}
 _RULES_OF_OTHERS = {("keras_cv", name): _ACTIVATION for name in _ACTIVATIONS_OF_OTHERS}
 _ACTIVATION_LAYERS = {_layers.Softmax: "softmax", _layers.LeakyReLU: "leaky_relu", _layers.ELU: "elu"}
 
+CONVOLUTION = Rule("weighted", kernels=(("kernel", (0, 1, 2)),), unless=_channels_first)
 _RULES.update(
     {
         _layers.Conv2D: CONVOLUTION,
-        _layers.DepthwiseConv2D: Rule("weighted", kernels=((DEPTHWISE_KERNEL, (0, 1)),)),
+        _layers.DepthwiseConv2D: replace(CONVOLUTION, kernels=((DEPTHWISE_KERNEL, (0, 1)),)),
         BlurPool2D: Rule("weighted", kernels=(("kernel", (0, 1)),)),  # its kernel is a constant
-        _layers.SeparableConv2D: Rule(
-            "weighted",
+        _layers.SeparableConv2D: replace(
+            CONVOLUTION,
             kernels=(("depthwise_kernel", (0, 1)), ("pointwise_kernel", (0, 1, 2))),
             composite=SEPARABLE,
         ),
-        _layers.Conv2DTranspose: Rule("weighted", kernels=(("kernel", (0, 1, 3)),)),  # (height, width, out, in)
+        _layers.Conv2DTranspose: replace(CONVOLUTION, kernels=(("kernel", (0, 1, 3)),)),  # (height, width, out, in)
         _layers.Dense: Rule("weighted", kernels=(("kernel", (0,)),)),
-        _layers.BatchNormalization: Rule("batch_norm"),
+        _layers.BatchNormalization: Rule("batch_norm", unless=_off_channels),
         _layers.Add: Rule("add", composite=IN_PAIRS),
         _layers.Multiply: Rule("compute", composite=IN_PAIRS),
         _layers.Maximum: Rule("compute", composite=IN_PAIRS),
@@ -159,12 +200,12 @@ _RULES.update(
             _layers.Subtract,
             _layers.PReLU,
             _layers.Rescaling,
-            _layers.Normalization,
             ChannelMean,
         ),
         Rule("compute"),
     )
 )
+_RULES[_layers.Normalization] = Rule("compute", unless=_off_channels)
 _RULES.update(
     dict.fromkeys(
         (
@@ -181,6 +222,8 @@ _RULES.update(
             _layers.Resizing,
             _layers.Dropout,
             _layers.SpatialDropout2D,
+            _layers.GaussianDropout,
+            _layers.GaussianNoise,
             ChannelMax,
             ChannelSlice,
         ),

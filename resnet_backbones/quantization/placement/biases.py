@@ -13,7 +13,7 @@ import tensorflow as tf
 from resnet_backbones.quantization.composites import SEPARABLE
 from resnet_backbones.quantization.placement.sites import Placement
 from resnet_backbones.quantization.placement.trace import LeafCall, Trace
-from resnet_backbones.quantization.rules import activation_name, role_of, rule_of
+from resnet_backbones.quantization.rules import role_of, rule_of
 
 
 @dataclass(frozen=True)
@@ -66,8 +66,6 @@ class _Finder:
         if number is None:
             return None
         norm = self._folded(call)
-        if norm is not None and activation_name(call.layer) is not None:
-            return None  # does not fold
         return BiasSite((norm or call).order, call.order, number)
 
     def lone(self, call: LeafCall) -> BiasSite | None:

@@ -10,7 +10,7 @@ from resnet_backbones.keras_api import keras
 from resnet_backbones.quantization.placement.selection import Selection
 from resnet_backbones.quantization.placement.sites import Placement, QuantizerSite
 from resnet_backbones.quantization.placement.trace import LeafCall, Trace
-from resnet_backbones.quantization.rules import FUSED, Rule, activation_name, rule_of
+from resnet_backbones.quantization.rules import FUSED, Rule, activation_name, rule_of, why_without_rule
 
 
 class Placer:
@@ -47,7 +47,7 @@ class Placer:
             return None
         rule = rule_of(call.layer)
         if rule is None:
-            self.placement.unsupported[call.layer.name] = f"no quantization rule for {type(call.layer).__name__}"
+            self.placement.unsupported[call.layer.name] = why_without_rule(call.layer)
         return rule
 
     def role(self, call: LeafCall) -> str | None:
@@ -56,8 +56,10 @@ class Placer:
         return rule.role if rule else None
 
     def chain(self, call: LeafCall) -> list[LeafCall]:
-        """The call, and those a target fuses into it: its batch norm, then its ReLU."""
+        """The call, and those a target fuses into it: its batch norm, then its ReLU. Its own activation ends it."""
         chain = [call]
+        if activation_name(call.layer) is not None:
+            return chain
         following = self.trace.only_consumer(call.outputs[0])
         if following and self.role(following) == "batch_norm" and _is_weighted(call):
             chain.append(following)
