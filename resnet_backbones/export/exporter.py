@@ -108,7 +108,7 @@ def export_model(
         verification = Verification(model, row, request, compared, place)
         report.kernels = verification.kernels()
         if parity_data is not None:
-            batches = [np.asarray(images, np.float32) for images in image_batches(parity_data)]
+            batches = [np.asarray(images, np.float32) for images in image_batches(parity_data, name="The parity data")]
             report.parity = verification.outputs(batches)
             report.layers = verification.layers(batches) if layers else []
         if latency:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import sys
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence, Sized
 from typing import Any
 
 import numpy as np
@@ -17,10 +19,11 @@ from resnet_backbones.quantization.hooks import quantizers_of
 from resnet_backbones.quantization.observers import BINS, Observer, Seen, get_observer
 from resnet_backbones.quantization.quantizers import ActivationQuantizer
 
+MOST_BATCHES = 256  # that are read of data without a known end
 _OF_BYTES = 1 / 50  # preprocessing with smaller scales is made for images of 0 to 255
 
 
-def calibrate(model: Any, data: Any, observer: str | Observer = "min_max") -> Any:
+def calibrate(model: Any, data: Any, observer: str | Observer = "min_max", *, max_batches: int | None = None) -> Any:
     """Sets every range anew, from what the data makes each layer compute.
 
     The model runs in inference mode and in float, so batch norm statistics and weights stay as they are. Ranges change
@@ -28,17 +31,22 @@ def calibrate(model: Any, data: Any, observer: str | Observer = "min_max") -> An
 
     Args:
         model: a quantized model.
-        data: images: an array (N, H, W, C), a batched ``tf.data.Dataset``, or any iterable of batches, a generator
-            too; of tuples and ``{"images": ...}`` the images are taken.
+        data: images, or whatever the model takes: an array (N, H, W, C), a batched ``tf.data.Dataset``, or any iterable
+            of batches, a generator too; of tuples and ``{"images": ...}`` the images are taken. For a model of
+            several inputs: a dictionary of arrays by input name, batches of such dictionaries, or batches
+            ``((left, right), labels)``.
         observer: ``"min_max"`` (all that was seen), ``"moving_average"`` (of the batches' bounds), ``"percentile"``
             (99.99 % of the values), ``"mse"`` (least squared error), or an instance such as ``Percentile(99.9)``.
+        max_batches: most batches to read. ``None``: all of what has a known end; of a generator, a repeated data set
+            and the like the first 256, with a warning if there are more.
 
     Returns:
         The same model.
 
     Raises:
-        ValueError: the model is not quantized; the data is empty or of a wrong shape, or holds NaN or infinity, or
-            makes a layer compute them (the message names the layer).
+        ValueError: the model is not quantized; the data is empty or of a wrong shape, lacks an input, or holds NaN or
+            infinity, or makes a layer compute them (the message names the layer); ``max_batches`` is below 1.
+        TypeError: the data is neither an array nor an iterable of batches.
         KeyError: no observer has that name.
 
     Example:
@@ -53,7 +61,8 @@ def calibrate(model: Any, data: Any, observer: str | Observer = "min_max") -> An
     seen: dict[int, Seen] = {id(quantizer): Seen() for quantizer in quantizers}
     run = _Run(model, observer.needs_histogram)
     batches = 0
-    for images in tqdm(image_batches(data), desc="calibrating", unit="batch", leave=False):
+    given = image_batches(data, inputs=run.inputs, most=max_batches, name="The calibration data")
+    for images in tqdm(given, desc="calibrating", unit="batch", leave=False, delay=2, total=_count(data, max_batches)):
         batches += 1
         if batches == 1:
             _warn_of_normalised(model, images)
@@ -68,12 +77,18 @@ def calibrate(model: Any, data: Any, observer: str | Observer = "min_max") -> An
             ranges.append(quantizer.sound_range(*bounds))
         else:
             ranges.append(None)
-    for quantizer, bounds in zip(quantizers, ranges, strict=True):
-        if bounds is None:  # no batch came by: the layer is not called in inference
-            quantizer.reset()
-        else:
-            low, high = bounds
-            quantizer.set_range(low, high, batches=batches)
+    before = [quantizer.get_weights() for quantizer in quantizers]
+    try:
+        for quantizer, bounds in zip(quantizers, ranges, strict=True):
+            if bounds is None:  # no batch came by: the layer is not called in inference
+                quantizer.reset()
+            else:
+                low, high = bounds
+                quantizer.set_range(low, high, batches=batches)
+    except BaseException:  # an interrupt, too
+        for quantizer, weights in zip(quantizers, before, strict=True):
+            quantizer.set_weights(weights)
+        raise
     return model
 
 
@@ -100,6 +115,8 @@ class _Run:
 
     def __init__(self, model: Any, histograms: bool) -> None:
         self._model, self._histograms = model, histograms
+        #: The names of the model's inputs; empty where they cannot be told.
+        self.inputs = tuple(tensor.name.split(":")[0] for tensor in getattr(model, "inputs", None) or ())
         self._quantizers: list[ActivationQuantizer] = []
         self._observe = tf.function(lambda images: self._traced(images), autograph=False, reduce_retracing=True)
 
@@ -110,7 +127,10 @@ class _Run:
         return [_statistics(values, self._histograms) for _, values in records]
 
     def __call__(self, images: Any, number: int, seen: dict[int, Seen]) -> None:
-        for tensor in tf.nest.flatten(images):
+        given = tf.nest.flatten(images)
+        if self.inputs and len(given) != len(self.inputs):
+            raise ValueError(self._wrong_inputs(len(given), number))
+        for tensor in given:
             if tensor.dtype.is_floating and not bool(tf.reduce_all(tf.math.is_finite(tensor))):
                 raise ValueError(
                     f"Batch {number} of the calibration data holds NaN or infinity; no range was changed. Clean the "
@@ -132,6 +152,15 @@ class _Run:
                 seen[id(quantizer)].add(float(low), float(high))
                 if self._histograms:
                     seen[id(quantizer)].add_histogram(_edges(low, high), counts)
+
+    def _wrong_inputs(self, given: int, number: int) -> str:
+        count = f"{len(self.inputs)} inputs" if len(self.inputs) > 1 else "1 input"
+        message = f"The model takes {count}, {', '.join(self.inputs)}; batch {number} of the calibration data holds "
+        message += f"{given}. No range was changed. "
+        if len(self.inputs) == 1:
+            return message + "Give one tensor per batch, or (images, labels)."
+        by_name = ", ".join(f"{name!r}: ..." for name in self.inputs)
+        return message + f"Give batches {{{by_name}}}, or (({', '.join(self.inputs)}), labels)."
 
     def _wrong_shape(self, images: Any, number: int) -> str:
         shapes = tf.nest.map_structure(lambda tensor: tuple(tensor.shape), images)
@@ -164,21 +193,90 @@ def _edges(low: float, high: float) -> np.ndarray:
     return np.linspace(low, max(high, low + _width(low)), BINS + 1)
 
 
-def image_batches(data: Any, batch_size: int = 16) -> Iterable[Any]:
-    """Batches of images from an array, a data set or any iterable of batches, labels dropped.
+def image_batches(
+    data: Any,
+    batch_size: int = 16,
+    *,
+    inputs: Sequence[str] = (),
+    most: int | None = None,
+    name: str = "The data",
+) -> Iterator[Any]:
+    """Batches of what a model takes from an array, a data set or any iterable of batches, labels dropped.
 
     Args:
-        data: (N, H, W, C) array or tensor, or an iterable of batches: images, ``(images, labels, ...)`` or a
-            dictionary with ``"images"``.
+        data: (N, H, W, C) array or tensor; a dictionary of such by input name; or an iterable of batches: images,
+            ``(images, labels, ...)`` or a dictionary with ``"images"`` or with the inputs' names.
         batch_size: images a batch, for arrays.
+        inputs: names of the model's inputs, where it has several.
+        most: batches to read; ``None``: all of what has a known end, else ``MOST_BATCHES`` and a warning.
+        name: of the data, for messages.
+
+    Raises:
+        ValueError: ``most`` is below 1, or an array without a batch axis.
+        TypeError: neither an array nor an iterable of batches.
     """
-    if isinstance(data, np.ndarray) or tf.is_tensor(data):
-        if len(data.shape) < 2:
-            raise ValueError(f"Images are an array with a batch axis, such as (N, H, W, C); got shape {data.shape}.")
-        batches = (data[start : start + batch_size] for start in range(0, len(data), batch_size))
+    if most is not None and most < 1:
+        raise ValueError(f"The number of batches to read must be at least 1, got {most}.")
+    if _is_array(data) or (isinstance(data, dict) and data and all(map(_is_array, data.values()))):
+        arrays = tf.nest.flatten(data)
+        shapes = ", ".join(str(tuple(array.shape)) for array in arrays)
+        if any(len(array.shape) < (2 if _is_array(data) else 1) for array in arrays):
+            raise ValueError(f"{name} must have a batch axis, as images (N, H, W, C) have; got shape {shapes}.")
+        count = len(arrays[0])
+        if any(len(array) != count for array in arrays):
+            raise ValueError(f"{name} must have as many entries of each input; got shapes {shapes}.")
+        starts = range(0, count, batch_size)
+        batches: Iterable[Any] = (
+            tf.nest.map_structure(lambda array, at=start: array[at : at + batch_size], data) for start in starts
+        )
+    elif isinstance(data, str | bytes | os.PathLike | dict) or not (
+        isinstance(data, Iterable) or hasattr(data, "__getitem__")
+    ):
+        raise TypeError(
+            f"{name} must be an array, a dictionary of arrays, a batched tf.data.Dataset or an iterable of batches, "
+            f"not {type(data).__name__}."
+        )
     else:
         batches = data
-    for batch in batches:
+    limit = most if most is not None else _length(data) if _length(data) is not None else MOST_BATCHES
+    for number, batch in enumerate(batches):
+        if number == limit:
+            if most is None and _length(data) is None:
+                warnings.warn(
+                    f"{name} has no known end: the first {limit} batches were read. Give data.take(n), or say how many "
+                    "batches to read (max_batches=, max_calibration_batches=).",
+                    stacklevel=2,
+                )
+            return
         images = batch[0] if isinstance(batch, (tuple, list)) else batch
-        images = images["images"] if isinstance(images, dict) and "images" in images else images
-        yield tf.nest.map_structure(tf.convert_to_tensor, images)
+        if isinstance(images, dict) and len(inputs) > 1 and set(inputs) <= set(images):
+            images = {key: images[key] for key in inputs}
+        elif isinstance(images, dict) and "images" in images and len(inputs) < 2:
+            images = images["images"]
+        try:
+            yield tf.nest.map_structure(tf.convert_to_tensor, images)
+        except (TypeError, ValueError) as error:
+            raise ValueError(
+                f"Batch {number + 1} of {name[0].lower()}{name[1:]} cannot become a tensor ({error}): give arrays of "
+                "numbers, of one shape each."
+            ) from error
+
+
+def _is_array(data: Any) -> bool:
+    return isinstance(data, np.ndarray) or tf.is_tensor(data)
+
+
+def _length(data: Any) -> int | None:
+    """Batches of data that says how many it has; ``None`` for endless data and such as does not know."""
+    if _is_array(data) or isinstance(data, dict):
+        return sys.maxsize
+    if isinstance(data, tf.data.Dataset):
+        count = int(data.cardinality())
+        return count if count >= 0 else None
+    return len(data) if isinstance(data, Sized) else None
+
+
+def _count(data: Any, most: int | None) -> int | None:
+    """How many batches a progress bar waits for."""
+    found = [count for count in (_length(data), most) if count is not None and count < sys.maxsize]
+    return min(found) if found else None

@@ -32,6 +32,7 @@ def quantize_aware(
     override: Mapping[str, Mapping[str, int]] | None = None,
     calibration_data: Any = None,
     observer: Any = "min_max",
+    max_calibration_batches: int | None = None,
 ) -> Any:
     """Makes a model train and run as it will in int8, in place, as Keras' own ``quantize()`` does.
 
@@ -46,9 +47,10 @@ def quantize_aware(
         override: pattern -> bits of its layers, ``{"stem*": {"activation_bits": 16}, "head": {"kernel_bits": 4}}``;
             of several that match, later ones win.
         calibration_data: images that set the first ranges: an array (N, H, W, C), a batched ``tf.data.Dataset``, or any
-            iterable of batches; of tuples and ``{"images": ...}`` the images are taken. Without it, the first
-            training batches set them.
+            iterable of batches; of tuples and ``{"images": ...}`` the images are taken. :func:`calibrate` says how to
+            pass several inputs. Without it, the first training batches set them.
         observer: how ranges are read off the calibration data, see :func:`calibrate`.
+        max_calibration_batches: as ``max_batches`` of :func:`calibrate`.
 
     Returns:
         The same model.
@@ -92,7 +94,7 @@ def quantize_aware(
         )
         check_others(model, complete)
         if calibration_data is not None:
-            calibrate(model, calibration_data, observer)
+            calibrate(model, calibration_data, observer, max_batches=max_calibration_batches)
     except BaseException:  # an interrupt too: the model goes back to what it was
         restore_quantization(model, before)
         raise
@@ -107,6 +109,7 @@ def quantize_post_training(
     exclude: Sequence[str] = (),
     override: Mapping[str, Mapping[str, int]] | None = None,
     observer: Any = "min_max",
+    max_calibration_batches: int | None = None,
 ) -> Any:
     """Quantizes a trained model without training: the same machinery as :func:`quantize_aware`, calibrated only.
 
@@ -117,6 +120,7 @@ def quantize_post_training(
         exclude: as in :func:`quantize_aware`.
         override: as in :func:`quantize_aware`.
         observer: as in :func:`quantize_aware`.
+        max_calibration_batches: as in :func:`quantize_aware`.
 
     Returns:
         The same model, ready for ``export_model``.
@@ -130,7 +134,13 @@ def quantize_post_training(
     if calibration_data is None:
         raise ValueError("Post-training quantization reads its ranges off data: pass calibration_data=images.")
     return quantize_aware(
-        model, scheme, exclude=exclude, override=override, calibration_data=calibration_data, observer=observer
+        model,
+        scheme,
+        exclude=exclude,
+        override=override,
+        calibration_data=calibration_data,
+        observer=observer,
+        max_calibration_batches=max_calibration_batches,
     )
 
 

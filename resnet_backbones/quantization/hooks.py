@@ -7,6 +7,7 @@ so that they are saved with the model (Keras 3's convolutions save only kernel a
 from __future__ import annotations
 
 import contextlib
+import inspect
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -134,6 +135,9 @@ class LayerHook:
     def call(self, *args, **kwargs):
         if context.mode() == context.FLOAT:
             return self._call(*args, **kwargs)
+        if self.freeze is not None and len(args) > 1:  # training and mask, given by position
+            names = list(inspect.signature(self._call).parameters)
+            args, kwargs = args[:1], {**dict(zip(names[1:], args[1:], strict=False)), **kwargs}
         if self.freeze is not None and kwargs.get("training"):
             return self._normalize(self.freeze.frozen, args, kwargs)
         return self._quantized(self._call, args, kwargs)
