@@ -9,6 +9,7 @@ from typing import Any
 
 from resnet_backbones.weights.gate import check_keras_file, unreadable
 
+_HDF5 = b"\x89HDF\r\n\x1a\n"
 # What a saved file mentions -> the module that makes its classes known, and the extra that brings it.
 _PROVIDERS = {
     "keras_cv": ("resnet_backbones.adapters.keras_cv", "keras-cv"),
@@ -45,6 +46,7 @@ def load_model(path: str | os.PathLike[str], **kwargs: Any) -> Any:
     path = Path(path)
     if not path.exists():
         raise FileNotFoundError(f"There is no file {path.absolute()}.")
+    _check_kind(path)
     config = check_keras_file(path, trusted=kwargs.get("safe_mode") is False)
     importlib.import_module("resnet_backbones.backbone")
     importlib.import_module("resnet_backbones.layers")
@@ -60,3 +62,21 @@ def load_model(path: str | os.PathLike[str], **kwargs: Any) -> Any:
         raise
     except Exception as error:  # a KeyError, a MemoryError: of a file whose parts do not go together
         raise unreadable(path, "Keras model", f"{type(error).__name__}: {error}") from error
+
+
+def _check_kind(path: Path) -> None:
+    """Says how other forms of saved models are loaded."""
+    if path.is_dir():
+        raise ValueError(
+            f"{path} is a folder; load_model reads .keras files. A SavedModel runs with tf.saved_model.load(path), but "
+            "cannot be trained or exported as a quantized model: save with model.save('name.keras')."
+        )
+    with path.open("rb") as file:
+        head = file.read(len(_HDF5))
+    if head == _HDF5:
+        raise ValueError(
+            f"{path} is an HDF5 file; load_model reads .keras files: save with model.save('name.keras'). A whole model "
+            "in .h5 loads with keras.models.load_model(path) after `import resnet_backbones.layers, "
+            "resnet_backbones.quantization`, a quantized one on Keras 3 only. Weights alone (.weights.h5) load with "
+            "model.load_weights(path)."
+        )
