@@ -84,7 +84,7 @@ class OpenVINOProgram:
             Outputs by name.
         """
         with self._lock:
-            found = self._model({0: batch})
+            found = self._model({0: batch}, share_inputs=True, share_outputs=True)  # each output is copied once, below
             return {name: Output(np.array(found[port]), *steps) for name, (port, steps) in self._outputs.items()}
 
     def prepared(self, batch: np.ndarray) -> Callable[[], object]:
