@@ -10,7 +10,9 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from resnet_backbones import plugins
+from resnet_backbones.checks import MOST_TIMES
 from resnet_backbones.errors import DuplicateNameError, UnknownNameError, did_you_mean
+from resnet_backbones.printable import check_name
 
 
 @dataclass(frozen=True)
@@ -73,10 +75,9 @@ def register_block(
         ...     return net.merge(y, net.shortcut(x, plan, plan.filters), plan)
         >>> spec = ResNetSpec(block="single", depths=(2, 2, 2, 2))
     """
-    if not isinstance(name, str) or not name:
-        raise TypeError(f"a block is registered under a name, e.g. 'bottleneck'; got {name!r}.")
-    if isinstance(expansion, bool) or not isinstance(expansion, int) or expansion < 1:
-        raise ValueError(f"expansion must be a whole number of at least 1; got {expansion!r}.")
+    check_name("a block", name)
+    if isinstance(expansion, bool) or not isinstance(expansion, int) or not 1 <= expansion <= MOST_TIMES:
+        raise ValueError(f"expansion must be a whole number of 1 to {MOST_TIMES}; got {expansion!r}.")
     owner = plugins.current() or sys._getframe(1).f_globals.get("__name__", "unknown")
 
     def register(build: Any) -> Any:

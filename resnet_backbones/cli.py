@@ -6,17 +6,18 @@ TensorFlow is imported only when a command must, numpy and the rest only when it
 from __future__ import annotations
 
 import os
+import shlex
 from dataclasses import asdict
 from typing import Annotated
 
 import typer
-from rich.markup import escape
 
 from resnet_backbones import __version__, cli_benchmark, cli_compare, cli_doctor, cli_export, cli_predict
 from resnet_backbones.cli_common import MISTAKES, AsJson, console, fail, print_json
 from resnet_backbones.cli_tables import list_table, print_info
 from resnet_backbones.errors import UnknownNameError
 from resnet_backbones.information import backbone_info, list_backbones
+from resnet_backbones.printable import escape
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -81,7 +82,7 @@ def list_command(
     count = "1 backbone" if len(names) == 1 else f"{len(names)} backbones"
     out.print(
         f"{count}. P3 · P4 · P5: channels. GMACs: for one image of the input size. int8: every operator has an int8 "
-        f"form.\nAll of one: resnet-backbones info {names[0]}"
+        f"form.\nAll of one: resnet-backbones info {escape(shlex.quote(names[0]))}"
     )
 
 

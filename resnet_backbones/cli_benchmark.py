@@ -9,10 +9,10 @@ from typing import Annotated, Any
 
 import typer
 from rich import box
-from rich.markup import escape
 from rich.table import Table
 
 from resnet_backbones.cli_common import AsJson, at_work, console, errors_in_one_line, print_json
+from resnet_backbones.printable import escape
 
 EXAMPLE = "Example: [bold]resnet-backbones benchmark classifier.tflite classifier.onnx --threads 2[/bold]"
 _Programs = dict[tuple[str, str], Callable[[], object]]

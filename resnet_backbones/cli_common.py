@@ -13,10 +13,10 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.markup import escape
 
 from resnet_backbones.files import check_writable
 from resnet_backbones.json_text import json_text
+from resnet_backbones.printable import escape
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for other programs.")]
 # What the library raises for a caller's mistake, or for a machine that cannot do it; each message says what to do.

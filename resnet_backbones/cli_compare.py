@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich import box
-from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
@@ -21,6 +20,7 @@ from resnet_backbones.cli_common import (
     quiet_tensorflow,
 )
 from resnet_backbones.information import list_backbones, natural
+from resnet_backbones.printable import escape
 from resnet_backbones.registry import find_backbone
 
 if TYPE_CHECKING:

@@ -10,12 +10,12 @@ from typing import Annotated, Any
 
 import typer
 from rich import box
-from rich.markup import escape
 from rich.table import Table
 
 from resnet_backbones import __version__, plugins
 from resnet_backbones.cli_common import AsJson, console, print_json
 from resnet_backbones.information import list_backbones
+from resnet_backbones.printable import escape
 
 EXAMPLE = "Example: [bold]resnet-backbones doctor --run[/bold]"
 # extra (None: always installed) -> packages it brings, as pip knows them
@@ -101,7 +101,7 @@ def _show(report: dict[str, Any]) -> None:
     table = Table("package", "version", "if missing", box=box.SIMPLE_HEAD)
     for one in report["packages"]:
         version = one["version"] or ("[red]missing[/red]" if one["needed"] else "[yellow]not installed[/yellow]")
-        table.add_row(one["package"], version, "" if one["version"] else escape(one["mend"]))
+        table.add_row(escape(one["package"]), version, "" if one["version"] else escape(one["mend"]))
     out.print(table)
     for problem in report["problems"]:
         out.print(f"[red]Problem:[/red] {escape(problem)}")

@@ -17,6 +17,7 @@ from resnet_backbones.cli_common import (
     quiet_tensorflow,
 )
 from resnet_backbones.files import beside, check_not_read
+from resnet_backbones.printable import check_name, escape
 
 EXAMPLE = (
     "Example: [bold]resnet-backbones export classifier.keras classifier.tflite --calibration-data photos --parity-data "
@@ -111,7 +112,7 @@ def export(
         print_json({**done.to_dict(), "report": str(report)})
     else:
         typer.echo(str(done))
-        console().print(f"Report: {report}", soft_wrap=True, markup=False)
+        console().print(f"Report: {escape(str(report))}", soft_wrap=True)
     if not done.passed:
         raise typer.Exit(1)
 
@@ -151,9 +152,15 @@ def _images(path: Path, model: Any, pixel_range: tuple[float, float], limit: int
 
 def _names(path: Path) -> list[str]:
     try:
-        return [line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+        names = [line.strip(" \t\r") for line in path.read_text(encoding="utf-8-sig").rstrip().split("\n")]
     except UnicodeDecodeError as error:
-        raise ValueError(f"{path} is no text in UTF-8 ({error}): give a name a line.") from error
+        raise ValueError(f"{path} is no text in UTF-8 ({error}): write one name per line.") from error
+    for number, name in enumerate(names, start=1):
+        try:
+            check_name("a class", name)
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"line {number} of {path}: {error} Write one name per line.") from None
+    return names
 
 
 def _scheme(

@@ -7,13 +7,13 @@ from typing import Annotated, Any
 
 import typer
 from rich import box
-from rich.markup import escape
 from rich.table import Table
 from tqdm import tqdm
 
 from resnet_backbones.cli_common import AsJson, console, errors_in_one_line, print_json
 from resnet_backbones.files import beside, written_whole
 from resnet_backbones.json_text import json_text
+from resnet_backbones.printable import escape
 
 EXAMPLE = "Example: [bold]resnet-backbones predict detector.tflite street.jpg --confidence 0.4 --letterbox[/bold]"
 
@@ -76,7 +76,7 @@ def predict(
     elif not as_lines:
         _show(rows)
         for picture in drawn:
-            console().print(f"Wrote {picture}", soft_wrap=True, markup=False)
+            console().print(f"Wrote {escape(str(picture))}", soft_wrap=True)
     for why in broken:
         console(error=True).print(f"[yellow]Left out:[/yellow] {escape(why)}", soft_wrap=True)
     if broken:

@@ -6,11 +6,11 @@ from collections.abc import Iterable
 
 from rich import box
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
 from resnet_backbones import catalogue
 from resnet_backbones.information import BackboneInfo
+from resnet_backbones.printable import escape
 
 NOT_KNOWN = (
     "What it has and costs is known once it is built: backbone.feature_info, backbone.count_params(). "
@@ -31,14 +31,14 @@ def list_table(infos: Iterable[BackboneInfo]) -> Table:
     for info in infos:
         also = f" (also {', '.join(info.aliases)})" if info.aliases else ""
         table.add_row(
-            info.name,
-            info.family,
+            escape(info.name),
+            escape(info.family),
             catalogue.millions(info.parameters),
             catalogue.gmacs(info.gmacs),
             str(info.input_size),
             catalogue.channels(info, ("P3", "P4", "P5")),
             catalogue.int8(info.quantizable),
-            escape(info.description + also),
+            escape(f"unusable: {info.problem}" if info.problem else info.description + also),
         )
     return table
 
@@ -50,7 +50,9 @@ def print_info(console: Console, info: BackboneInfo) -> None:
     for label, text in _facts(info):
         facts.add_row(label, escape(text))
     console.print(facts)
-    if info.levels:
+    if info.problem:
+        console.print(f"\n[red]Unusable:[/red] {escape(info.problem)}\n")
+    elif info.levels:
         levels = Table("level", box=box.SIMPLE_HEAD)
         for column in ("channels", "stride", f"size of {info.input_size} px"):
             levels.add_column(column, justify="right")
@@ -60,13 +62,13 @@ def print_info(console: Console, info: BackboneInfo) -> None:
     else:
         console.print(f"\n{NOT_KNOWN}\n")
     if info.spec:
-        fields = Table(type(info.spec).__name__, "", box=box.SIMPLE_HEAD)
+        fields = Table(escape(type(info.spec).__name__), "", box=box.SIMPLE_HEAD)
         for field, value in info.spec.to_dict().items():
-            fields.add_row(field, escape(str(value)))
+            fields.add_row(escape(field), escape(str(value)))
         console.print(fields)
-    console.print(
-        f"rb.create_backbone({info.name!r}, input_shape=({info.input_size}, {info.input_size}, 3))", style="bold"
-    )
+    if not info.problem:
+        call = f"rb.create_backbone({info.name!r}, input_shape=({info.input_size}, {info.input_size}, 3))"
+        console.print(escape(call), style="bold")
 
 
 def _facts(info: BackboneInfo) -> Iterable[tuple[str, str]]:

@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from resnet_backbones import plugins
 from resnet_backbones.errors import UnknownNameError, did_you_mean
 from resnet_backbones.registry import BackboneEntry, all_entries, find_backbone
 from resnet_backbones.specs import BackboneSpec
@@ -40,6 +41,7 @@ class BackboneInfo:
         gmacs: 10^9 multiply-accumulates of its convolutions for one image of ``input_size``.
         quantizable: whether every operator has an int8 form in LiteRT.
         float_activations: the activations that have none.
+        problem: why it cannot be built, e.g. a block that nobody registered; else ``None``.
     """
 
     name: str
@@ -57,6 +59,7 @@ class BackboneInfo:
     gmacs: float | None = None
     quantizable: bool | None = None
     float_activations: tuple[str, ...] = ()
+    problem: str | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """All of it as JSON-able data."""
@@ -69,6 +72,9 @@ class BackboneInfo:
 def backbone_info(name: str) -> BackboneInfo:
     """What is known of a backbone without building it; imports no Keras.
 
+    A backbone that cannot be built, because its function fails or its spec names what nobody registered, says so in
+    ``problem``: the rest of a list is not lost for it.
+
     Raises:
         UnknownNameError: nobody registered it.
 
@@ -78,9 +84,14 @@ def backbone_info(name: str) -> BackboneInfo:
         ((512, 8), 23508032, True)
     """
     entry = find_backbone(name)
-    spec = spec_of(entry)
-    known = spec and _outline(spec, entry.input_size)
+    spec, known = None, None
     figures: dict[str, Any] = {}
+    try:
+        with plugins.guarded():
+            spec = spec_of(entry)
+            known = spec and _outline(spec, entry.input_size)
+    except Exception as error:  # whatever a function of somebody else raises
+        figures = {"problem": f"{type(error).__name__}: {error}"}
     if known:
         figures = {
             "levels": dict(known.levels),
@@ -145,9 +156,10 @@ def list_families() -> list[str]:
     return list(dict.fromkeys(entry.family for entry in all_entries()))
 
 
-def natural(name: str) -> list[tuple[bool, Any]]:
-    """A key that sorts ``resnet50`` before ``resnet101``."""
-    return [(part.isdigit(), int(part) if part.isdigit() else part) for part in re.split(r"(\d+)", name)]
+def natural(name: str) -> list[tuple[int, str]]:
+    """A key that sorts ``resnet50`` before ``resnet101``: of two numbers, that with fewer digits first."""
+    parts = re.split(r"0*([0-9]+)", name)  # digits of other scripts, such as ², are letters here
+    return [(len(part) if number % 2 else 0, part) for number, part in enumerate(parts)]
 
 
 def spec_of(entry: BackboneEntry) -> BackboneSpec | None:

@@ -17,6 +17,7 @@ from typing import Any
 from resnet_backbones import plugins
 from resnet_backbones.checks import one_of, positive_integers
 from resnet_backbones.errors import DuplicateNameError, UnknownNameError, did_you_mean
+from resnet_backbones.printable import check_name
 from resnet_backbones.specs import PREPROCESSINGS, BackboneSpec
 
 #: The family of a backbone that was registered without one.
@@ -54,7 +55,12 @@ class BackboneEntry:
     @property
     def builds_model(self) -> bool:
         """Whether ``source`` is a function that takes ``input_shape`` and so returns a model."""
-        return callable(self.source) and "input_shape" in inspect.signature(self.source).parameters
+        if not callable(self.source):
+            return False
+        try:
+            return "input_shape" in inspect.signature(self.source).parameters
+        except (TypeError, ValueError):  # of what has no signature, such as classes written in C
+            return False
 
 
 _lock = threading.RLock()
@@ -97,7 +103,7 @@ def register_backbone(
     Raises:
         DuplicateNameError: the name or an alias is taken.
         TypeError: ``source`` is neither a spec nor a function, or something told about it is of the wrong type.
-        ValueError: there is no such preprocessing.
+        ValueError: there is no such preprocessing, or a name holds control characters.
 
     Example:
         >>> @register_backbone("resnet26_mine", aliases=["r26m"])
@@ -105,13 +111,18 @@ def register_backbone(
         ...     '''ResNet-26 with SiLU.'''
         ...     return ResNetSpec(depths=(2, 2, 2, 2), activation="silu")
     """
-    _check_name(name)
+    check_name("a backbone", name)
+    if not isinstance(description, str):
+        raise TypeError(f"description must be text, one line; got {description!r}.")
     for field, value in (("aliases", aliases), ("weights", weights)):
         if isinstance(value, str):
             raise TypeError(f"{field} must be a list; got the string {value!r}: write [{value!r}].")
     aliases = tuple(aliases)
     for alias in aliases:
-        _check_name(alias)
+        check_name("a backbone", alias)
+    weights = tuple(weights)
+    for address in weights:
+        check_name("a source of weights", address)
     about: dict[str, Any] = {"family": family, "paper": paper, "input_size": input_size, "preprocessing": preprocessing}
     _check_about(**about)
     owner = plugins.current() or sys._getframe(1).f_globals.get("__name__", "?")
@@ -122,7 +133,7 @@ def register_backbone(
                 f"register_backbone({name!r}) takes a spec, or a function returning a spec or a model; got {source!r}."
             )
         text = description or ("" if isinstance(source, BackboneSpec) else _first_line(source))
-        _add(BackboneEntry(name, source, owner, aliases, text, weights=tuple(weights), **about), overwrite)
+        _add(BackboneEntry(name, source, owner, aliases, text, weights=weights, **about), overwrite)
         return source
 
     return register if source is None else register(source)
@@ -159,6 +170,13 @@ def find_backbone(name: str) -> BackboneEntry:
     return entry
 
 
+def index_aliases() -> None:
+    """Finds the aliases again, of the backbones there are."""
+    with _lock:
+        _aliases.clear()
+        _aliases.update({alias: entry.name for entry in _backbones.values() for alias in entry.aliases})
+
+
 def _add(entry: BackboneEntry, overwrite: bool) -> None:
     plugins.load_catalogue()
     with _lock:
@@ -191,14 +209,8 @@ def _lookup(name: str) -> BackboneEntry | None:
         return _backbones.get(name) or _backbones.get(_aliases.get(name, ""))
 
 
-def _check_name(name: Any) -> None:
-    if not isinstance(name, str) or not name:
-        raise TypeError(f"a backbone is registered under names, such as 'resnet50'; got {name!r}.")
-
-
 def _check_about(family: Any, paper: Any, input_size: Any, preprocessing: Any) -> None:
-    if not isinstance(family, str) or not family:
-        raise TypeError(f"family must be a name, e.g. 'resnext'; got {family!r}.")
+    check_name("a family", family)
     if not isinstance(paper, str):
         raise TypeError(f"paper must be text: authors, year and link; got {paper!r}.")
     positive_integers("input_size", (input_size,))

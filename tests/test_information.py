@@ -123,7 +123,7 @@ def test_what_is_told_of_a_backbone_is_found_again():
 @pytest.mark.parametrize(
     ("about", "error", "message"),
     [
-        ({"family": ""}, TypeError, "family must be a name"),
+        ({"family": ""}, TypeError, "a family has a name"),
         ({"paper": None}, TypeError, "paper must be text"),
         ({"input_size": 0}, ValueError, "input_size must be at least 1"),
         ({"preprocessing": "torch"}, ValueError, "preprocessing='torch' is not one of"),

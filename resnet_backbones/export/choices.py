@@ -8,6 +8,7 @@ from typing import Any
 from resnet_backbones.export.formats import FORMATS, Format
 from resnet_backbones.export.preprocess import image_size
 from resnet_backbones.export.request import QUANTIZED, UNCHANGED, ExportRequest
+from resnet_backbones.printable import check_name
 from resnet_backbones.quantization import quantization_of, quantizers_of
 from resnet_backbones.quantization.boundaries import check_described
 
@@ -64,6 +65,12 @@ def choose(
         raise ValueError(f"Unknown target {target!r}; it is one of {', '.join(TARGETS)}.")
     if batch is not None and (not isinstance(batch, int) or isinstance(batch, bool) or batch < 1):
         raise ValueError(f"batch must be a whole number of images, at least 1, or None for any number; got {batch!r}.")
+    if isinstance(class_names, str):
+        raise TypeError(f"class_names must be a list of names; got the string {class_names!r}.")
+    if class_names is not None:
+        class_names = [str(name) for name in class_names]
+        for name in class_names:
+            check_name("a class", name)
     size = _image_size(model, preprocessing)
     return ExportRequest(
         row.name, _precision(model, row, precision), target, layout, batch, size, postprocessing, class_names

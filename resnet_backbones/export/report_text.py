@@ -8,13 +8,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
 from resnet_backbones.export.kernels import FOUR_BITS
 from resnet_backbones.export.parity import TIMES_ITS_OWN, OutputParity
 from resnet_backbones.export.report_plot import PICTURE_TEXT
 from resnet_backbones.export.request import QUANTIZED
+from resnet_backbones.printable import escape
 from resnet_backbones.quantization.rounding_noise import NUDGE
 
 if TYPE_CHECKING:

@@ -8,8 +8,9 @@ from collections.abc import Iterable, Sequence
 
 from rich import box
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
+
+from resnet_backbones.printable import escape
 
 WIDTH = 110
 

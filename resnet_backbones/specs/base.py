@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, TypeVar
 
-from resnet_backbones.checks import in_range, one_of
+from resnet_backbones.checks import MOST_BLOCKS, MOST_STAGES, at_most, in_range, one_of
 from resnet_backbones.errors import UnknownNameError, did_you_mean
 from resnet_backbones.specs.preprocessing import Preprocessing, as_preprocessing, plain
 
@@ -69,6 +69,8 @@ def plan_stages(
         drop_path_rate: of the last block; it grows linearly from 0.
         stride_in_last: a stage strides in its last block.
     """
+    at_most("the number of stages", len(depths), MOST_STAGES)
+    at_most("the number of blocks", sum(depths), MOST_BLOCKS)
     stages: list[list[BlockPlan]] = []
     last_block = sum(depths) - 1
     net_stride, dilation, first_dilation, done = start_stride, 1, 1, 0

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from resnet_backbones.checks import in_range, one_of, positive_integers
+from resnet_backbones.checks import MOST_STAGES, MOST_TIMES, at_most, in_range, one_of, positive_integers
 from resnet_backbones.specs.base import BackboneSpec, BlockPlan, plan_stages
 
 STAGES = ("plain", "csp", "cs3")
@@ -157,13 +156,14 @@ class DarkNetSpec(BackboneSpec):
         value = getattr(self, field)
         if isinstance(value, tuple | list):
             object.__setattr__(self, field, tuple(value))
+            at_most(f"the number of entries of {field}", len(value), MOST_STAGES)
             if len(value) != len(self.depths):
                 raise ValueError(f"{field}={tuple(value)} has {len(value)} numbers for {len(self.depths)} stages.")
         for number in value if isinstance(value, tuple | list) else (value,):
             if field == "groups":
                 positive_integers(field, (number,))
             else:
-                in_range(field, number, 1e-6, math.inf)
+                in_range(field, number, 1e-6, MOST_TIMES + 1e-9)
 
     def _check_fits(self, stage: DarkStagePlan) -> None:
         """The blocks add what comes in to what they give, so both have the same channels."""

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from resnet_backbones.checks import in_range, one_of, positive_integers
+from resnet_backbones.checks import MOST_BLOCKS, MOST_STAGES, MOST_TIMES, at_most, in_range, one_of, positive_integers
 from resnet_backbones.specs.base import BackboneSpec, BlockPlan, plan_stages
 
 BLOCKS = ("inverted", "separable", "conv")
@@ -65,8 +65,9 @@ class MobileStage:
             raise TypeError(f"activation of a stage must be a name or None, for the spec's; got {self.activation!r}.")
         if not isinstance(self.expansions, tuple | list) or not self.expansions:
             raise TypeError(f"expansions of a stage must be numbers, one for each block; got {self.expansions!r}.")
+        at_most("the number of blocks of a stage", len(self.expansions), MOST_BLOCKS)
         for expansion in self.expansions:
-            in_range("expansions of a stage", expansion, 1e-6, math.inf)
+            in_range("expansions of a stage", expansion, 1e-6, MOST_TIMES + 1e-9)
         object.__setattr__(self, "expansions", tuple(float(expansion) for expansion in self.expansions))
         if self.block != "inverted" and set(self.expansions) != {1.0}:
             raise ValueError(f"only 'inverted' blocks expand; {self.block!r} takes expansions of 1: {self.expansions}.")
@@ -155,11 +156,14 @@ class MobileNetSpec(BackboneSpec):
         super().__post_init__()
         if not isinstance(self.stages, tuple | list) or not self.stages:
             raise TypeError(f"stages must be a tuple of MobileStage; got {self.stages!r}.")
+        at_most("the number of stages", len(self.stages), MOST_STAGES)
         object.__setattr__(self, "stages", tuple(_stage(stage) for stage in self.stages))
         for field in ("stem_width", "head_width"):
             positive_integers(field, (getattr(self, field),))
         for field in ("width_multiplier", "depth_multiplier"):
-            in_range(field, getattr(self, field), 1e-6, math.inf)
+            in_range(field, getattr(self, field), 1e-6, MOST_TIMES + 1e-9)
+        blocks = (math.ceil(len(stage.expansions) * self.depth_multiplier) for stage in self.stages)
+        at_most("the number of blocks, depth_multiplier included,", sum(blocks), MOST_BLOCKS)
         one_of("head", self.head, HEADS)
         self._check_names("gate")
         self._check_flags("scale_ends", "include_head")

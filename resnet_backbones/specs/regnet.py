@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import Any, ClassVar
 
-from resnet_backbones.checks import in_range, positive_integers
+from resnet_backbones.checks import MOST_BLOCKS, MOST_CHANNELS, MOST_TIMES, at_most, in_range, positive_integers
 from resnet_backbones.specs.base import BackboneSpec, BlockPlan, plan_stages
 
 QUANTUM = 8
@@ -74,16 +74,18 @@ class RegNetSpec(BackboneSpec):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for field in ("depth", "w0", "group_width", "stem_width"):
+        positive_integers("depth", (self.depth,), MOST_BLOCKS)
+        for field in ("w0", "group_width", "stem_width"):
             positive_integers(field, (getattr(self, field),))
         if self.w0 % QUANTUM:
             raise ValueError(f"w0 must be a multiple of {QUANTUM}; got {self.w0}.")
-        in_range("wa", self.wa, 0.0, math.inf)
-        in_range("wm", self.wm, 1.0, math.inf)
+        in_range("wa", self.wa, 0.0, MOST_CHANNELS)
+        in_range("wm", self.wm, 1.0, MOST_TIMES)
+        at_most("the width of the last block, w0 + wa * depth,", self.w0 + self.wa * self.depth, MOST_CHANNELS)
         if self.wm == 1:
             raise ValueError("wm must be more than 1: it is the factor between the widths of two stages.")
         self._check_flags("round_half_up")
-        in_range("bottleneck_ratio", self.bottleneck_ratio, 1e-6, math.inf)
+        in_range("bottleneck_ratio", self.bottleneck_ratio, 1e-6, MOST_TIMES + 1e-9)
         in_range("se_ratio", self.se_ratio, 0.0, 1.0 + 1e-9)
 
     @property

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from resnet_backbones.checks import in_range, one_of, positive_integers
+from resnet_backbones.checks import MOST_BLOCKS, MOST_TIMES, at_most, in_range, one_of, positive_integers
 from resnet_backbones.specs.base import BackboneSpec, BlockPlan, plan_stages
 
 STEMS = ("7x7", "deep", "deep_tiered", "3x3")
@@ -95,7 +95,8 @@ class ResNetSpec(BackboneSpec):
         for field in ("depths", "widths"):
             object.__setattr__(self, field, positive_integers(field, getattr(self, field)))
         if self.stage_strides is not None:
-            object.__setattr__(self, "stage_strides", positive_integers("stage_strides", self.stage_strides))
+            object.__setattr__(self, "stage_strides", positive_integers("stage_strides", self.stage_strides, 32))
+        at_most("the number of blocks, the sum of depths,", sum(self.depths), MOST_BLOCKS)
         if not len(self.depths) == len(self.widths) == len(self.strides):
             raise ValueError(
                 f"depths={self.depths} describes {len(self.depths)} stages and widths={self.widths} "
@@ -111,8 +112,10 @@ class ResNetSpec(BackboneSpec):
         one_of("shortcut_kernel", self.shortcut_kernel, (1, 3))
         one_of("attention", self.attention, ATTENTIONS)
         one_of("antialias", self.antialias, ANTIALIASINGS)
-        for field in ("stem_width", "groups", "group_width", "scale", "reduce_first"):
+        for field in ("stem_width", "groups", "group_width"):
             positive_integers(field, (getattr(self, field),))
+        for field in ("scale", "reduce_first"):
+            positive_integers(field, (getattr(self, field),), MOST_TIMES)
         if self.stem == "deep_tiered" and self.stem_width % 4:
             raise ValueError(f"stem_width of a deep_tiered stem must divide by 4; got {self.stem_width}.")
         in_range("attention_ratio", self.attention_ratio, 0.0, 1.0 + 1e-9)

@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 from resnet_backbones.export.tensorrt.findings import RULES, SEVERITIES, Finding
+from resnet_backbones.printable import escape
 
 if TYPE_CHECKING:
     import onnx
@@ -55,15 +56,14 @@ class CheckReport:
     def __str__(self) -> str:
         console = Console(file=io.StringIO(), width=140)
         counts = ", ".join(f"{len(self.of(severity))} {severity}" for severity in SEVERITIES)
-        console.print(
-            f"{self.name}  TensorRT Q/DQ: {'ok' if self.ok else 'not ok'}  ({counts})", highlight=False, soft_wrap=True
-        )
+        verdict = f"{self.name}  TensorRT Q/DQ: {'ok' if self.ok else 'not ok'}  ({counts})"
+        console.print(escape(verdict), highlight=False, soft_wrap=True)
         console.print(", ".join(f"{what}: {count}" for what, count in self.fused.items()), highlight=False)
         if self.findings:
             table = Table("", "node", "rule", "what, and what to do", title="Node by node")
             for one in self.findings:
-                table.add_row(one.severity, one.node, one.rule, one.message)
-            console.print(table, markup=False)
+                table.add_row(*map(escape, (one.severity, one.node, one.rule, one.message)))
+            console.print(table)
         return console.file.getvalue().rstrip()  # type: ignore[attr-defined]
 
 
