@@ -13,12 +13,12 @@ from __future__ import annotations
 
 from typing import Any, NoReturn
 
+from resnet_backbones.errors import missing
+
 try:
     import keras_cv
 except ImportError as error:
-    raise ImportError(
-        f'The KerasCV adapter needs KerasCV, which does not import ({error}): pip install "resnet-backbones[keras-cv]".'
-    ) from error
+    raise missing("The KerasCV adapter", "KerasCV", "keras-cv", error) from error
 
 from resnet_backbones.adapters.contracts import Contract, check
 from resnet_backbones.adapters.keras_cv_metadata import (

@@ -125,16 +125,27 @@ if TYPE_CHECKING:
 
 
 def __getattr__(name: str) -> Any:
-    if name in _NAMES:
-        value = getattr(importlib.import_module(f"{__name__}.{_NAMES[name]}"), name)
-    elif name in _MODULES:
-        value = importlib.import_module(f"{__name__}.{name}")
+    if name in _NAMES or name in _MODULES:
+        module = _import(name)
+        value = getattr(module, name) if name in _NAMES else module
     elif name == "__version__":
         value = _version()
     else:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     globals()[name] = value  # next time without this function
     return value
+
+
+def _import(name: str) -> Any:
+    """The module a public name lives in, or is; where TensorFlow is not installed, the error says how to install it."""
+    try:
+        return importlib.import_module(f"{__name__}.{_NAMES.get(name, name)}")
+    except ModuleNotFoundError as error:
+        from resnet_backbones.errors import missing
+
+        if error.name not in ("tensorflow", "keras", "tf_keras"):
+            raise
+        raise missing(f"resnet_backbones.{name}", "TensorFlow with Keras", "tensorflow", error) from error
 
 
 def _version() -> str:

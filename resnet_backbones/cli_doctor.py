@@ -20,7 +20,8 @@ from resnet_backbones.printable import escape
 EXAMPLE = "Example: [bold]resnet-backbones doctor --run[/bold]"
 # extra (None: always installed) -> packages it brings, as pip knows them
 PACKAGES: dict[str | None, tuple[str, ...]] = {
-    None: ("numpy", "keras", "tensorflow", "tf_keras"),
+    None: ("numpy", "rich", "tqdm", "typer"),
+    "tensorflow": ("keras", "tensorflow", "tf_keras"),
     "keras-cv": ("keras-cv",),
     "keras-hub": ("keras-hub",),
     "quantization": ("tensorflow-model-optimization",),

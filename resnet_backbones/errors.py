@@ -28,3 +28,16 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     """``" Did you mean 'a' or 'b'?"``, or an empty string when nothing looks like ``name``."""
     matches = nearest(name, known)
     return f" Did you mean {' or '.join(repr(match) for match in matches)}?" if matches else ""
+
+
+def missing(what: str, package: str, extra: str, error: ImportError) -> ImportError:
+    """The error to raise where an optional package does not import: what needs it, and the line that installs it.
+
+    Args:
+        what: needs the package, as the beginning of a sentence.
+        package: as its users call it.
+        extra: of this library, that brings it.
+        error: raised by the import.
+    """
+    line = f'pip install "resnet-backbones[{extra}]"'
+    return ImportError(f"{what} needs {package}, which does not import ({error}): {line}", name=error.name)

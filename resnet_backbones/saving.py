@@ -7,6 +7,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+from resnet_backbones.errors import missing
 from resnet_backbones.weights.gate import check_keras_file, unreadable
 
 _HDF5 = b"\x89HDF\r\n\x1a\n"
@@ -55,7 +56,7 @@ def load_model(path: str | os.PathLike[str], **kwargs: Any) -> Any:
             try:
                 importlib.import_module(module)
             except ImportError as error:
-                raise ImportError(f"{path} needs: pip install 'resnet-backbones[{extra}]' ({error})") from error
+                raise missing(str(path), mention, extra, error) from error
     try:
         return keras.models.load_model(path, **kwargs)
     except (ImportError, NotImplementedError, TypeError, ValueError):

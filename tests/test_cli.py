@@ -125,13 +125,15 @@ def test_doctor_runs_a_backbone_when_asked(run):
 
 
 def test_doctor_says_which_install_brings_what_is_missing(run, monkeypatch):
-    gone = {"tensorflow", "ai-edge-litert"}
+    gone = {"rich", "tensorflow", "ai-edge-litert"}
     installed = cli_doctor._installed
     monkeypatch.setattr(cli_doctor, "_installed", lambda package: None if package in gone else installed(package))
     result = run("doctor")
-    assert result.exit_code == 1  # tensorflow is needed, ai-edge-litert is not
-    assert 'pip install "resnet-backbones[runtime]"' in result.stdout
-    assert "tensorflow is missing: pip install resnet-backbones" in result.stdout
+    assert result.exit_code == 1  # rich is needed, the others are not
+    for extra in ("runtime", "tensorflow"):
+        assert f'pip install "resnet-backbones[{extra}]"' in result.stdout
+    assert "Problem: rich is missing: pip install resnet-backbones" in result.stdout
+    assert "tensorflow is missing" not in result.stdout
 
 
 def test_doctor_lists_what_only_some_machines_have_without_calling_it_a_problem(run, monkeypatch):

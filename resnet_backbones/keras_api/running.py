@@ -10,12 +10,18 @@ import os
 from types import SimpleNamespace
 from typing import Any
 
+from resnet_backbones.errors import missing
+
 IS_KERAS_3: bool = os.environ.get("TF_USE_LEGACY_KERAS", "").lower() not in ("1", "true")
 
-if IS_KERAS_3:
-    import keras
-else:
-    import tf_keras as keras  # type: ignore[no-redef]
+try:
+    if IS_KERAS_3:
+        import keras
+    else:
+        import tf_keras as keras  # type: ignore[no-redef]
+except ImportError as error:
+    what = "All that builds, trains or exports models"
+    raise missing(what, "TensorFlow with Keras" if IS_KERAS_3 else "tf_keras", "tensorflow", error) from error
 
 PACKAGE = "resnet_backbones"
 

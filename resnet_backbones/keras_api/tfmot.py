@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 import os
 from typing import Any
 
+from resnet_backbones.errors import missing
 
+
+@functools.cache
 def tfmot_quantizers() -> Any:
     """TFMOT's quantizer classes, imported without its side effects.
 
@@ -22,9 +26,7 @@ def tfmot_quantizers() -> Any:
     try:
         from tensorflow_model_optimization.quantization.keras import quantizers
     except ImportError as error:
-        raise ImportError(
-            "Quantization needs TensorFlow Model Optimization: pip install 'resnet-backbones[quantization]'"
-        ) from error
+        raise missing("Quantization", "TensorFlow Model Optimization", "quantization", error) from error
     finally:
         if before is None:
             os.environ.pop("TF_USE_LEGACY_KERAS", None)

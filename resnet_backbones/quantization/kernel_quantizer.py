@@ -14,7 +14,6 @@ import tensorflow as tf
 from resnet_backbones.keras_api import tfmot_quantizers
 from resnet_backbones.quantization import context
 
-_tfmot = tfmot_quantizers()
 _FILE_BITS = (4, 8)  # that LiteRT holds a convolution's kernel in
 MOST_FOLDED = 2**30  # bits of operands from which LiteRT's converter computes a constant
 _NO_BOUND = 1e-3  # of the largest bound: that of a range in which all is zero
@@ -41,7 +40,7 @@ class KernelQuantizer:
 
     def __init__(self, bits: int, axes: tuple[int, ...] | None) -> None:
         self.bits, self.axes = bits, axes
-        self.quantizer = _tfmot.LastValueQuantizer(
+        self.quantizer = tfmot_quantizers().LastValueQuantizer(
             num_bits=bits, per_axis=axes is not None, symmetric=True, narrow_range=True
         )
 

@@ -30,7 +30,6 @@ from resnet_backbones.quantization.replicas import bounds_over_replicas
 
 __all__ = ["ActivationQuantizer", "BatchNormFreeze", "KernelQuantizer", "read"]
 
-_tfmot = tfmot_quantizers()
 
 # An exported range is at least this wide; one narrower, of a tensor that was always zero, becomes 1 wide: a convolution
 # whose result has far smaller steps than its sums, LiteRT's XNNPACK refuses (the ratio must be below 256).
@@ -83,7 +82,7 @@ class ActivationQuantizer(keras.layers.Layer):
         self.bits, self.symmetric, self.ema_decay = bits, symmetric, ema_decay
         self.litert_only = litert_only
         self.fixed_range = None if fixed_range is None else tuple(fixed_range)
-        self.quantizer = _tfmot.MovingAverageQuantizer(
+        self.quantizer = tfmot_quantizers().MovingAverageQuantizer(
             num_bits=bits, per_axis=False, symmetric=symmetric, narrow_range=symmetric
         )
 
