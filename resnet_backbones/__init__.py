@@ -126,8 +126,7 @@ if TYPE_CHECKING:
 
 def __getattr__(name: str) -> Any:
     if name in _NAMES or name in _MODULES:
-        module = _import(name)
-        value = getattr(module, name) if name in _NAMES else module
+        value = _import(name)
     elif name == "__version__":
         value = _version()
     else:
@@ -137,9 +136,10 @@ def __getattr__(name: str) -> Any:
 
 
 def _import(name: str) -> Any:
-    """The module a public name lives in, or is; where TensorFlow is not installed, the error says how to install it."""
+    """What a public name stands for; where TensorFlow is not installed, the error says how to install it."""
     try:
-        return importlib.import_module(f"{__name__}.{_NAMES.get(name, name)}")
+        module = importlib.import_module(f"{__name__}.{_NAMES.get(name, name)}")
+        return getattr(module, name) if name in _NAMES else module
     except ModuleNotFoundError as error:
         from resnet_backbones.errors import missing
 

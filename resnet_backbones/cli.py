@@ -8,16 +8,19 @@ from __future__ import annotations
 import os
 import shlex
 from dataclasses import asdict
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from resnet_backbones import __version__, cli_benchmark, cli_compare, cli_doctor, cli_export, cli_predict
-from resnet_backbones.cli_common import MISTAKES, AsJson, console, fail, print_json
+from resnet_backbones.cli_common import AsJson, console, errors_in_one_line, fail, must_be_there, print_json
 from resnet_backbones.cli_tables import list_table, print_info
-from resnet_backbones.errors import UnknownNameError
+from resnet_backbones.errors import UnknownNameError, did_you_mean
+from resnet_backbones.files import check_not_read, check_writable
 from resnet_backbones.information import backbone_info, list_backbones
 from resnet_backbones.printable import escape
+from resnet_backbones.registry import find_backbone
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -72,7 +75,8 @@ def list_command(
         raise fail(str(error)) from None
     if not names:
         kept = "" if family is None and quantizable is None else " and is of the family and kind asked for"
-        raise fail(f"no backbone matches {pattern or '*'!r}{kept}. `resnet-backbones list` gives every name.")
+        near = did_you_mean(pattern, list_backbones()) if pattern else ""
+        raise fail(f"no backbone matches {pattern or '*'!r}{kept}.{near} `resnet-backbones list` gives every name.")
     infos = [backbone_info(name) for name in names]
     if as_json:
         print_json([{key: value for key, value in info.to_dict().items() if key != "spec"} for info in infos])
@@ -129,16 +133,19 @@ def convert(
     as_json: AsJson = False,
 ) -> None:
     """Convert another library's weights to this one's. A classifier is left out. Exits with 1 if they do not fit."""
-    from resnet_backbones.factory import create_backbone
-    from resnet_backbones.weights.convert import convert as convert_file
-    from resnet_backbones.weights.convert import parse_overrides
+    with errors_in_one_line():
+        if "://" not in source_file and not source_file.startswith("hf-hub:"):
+            must_be_there(Path(source_file).expanduser())
+        check_not_read(out, source_file)
+        check_writable(out)
+        find_backbone(name)
+        from resnet_backbones.factory import create_backbone
+        from resnet_backbones.weights.convert import convert as convert_file
+        from resnet_backbones.weights.convert import parse_overrides
 
-    try:
         backbone = create_backbone(name, input_shape=(None, None, channels), **parse_overrides(settings or []))
         library = source.replace("-", "_") if source else None
         done = convert_file(backbone, source_file, out, source=library, skip_mismatch=skip_mismatch, prefix=prefix)
-    except MISTAKES as error:
-        raise fail(str(error)) from None
     if as_json:
         print_json({"name": name, **asdict(done), "path": out})
         return

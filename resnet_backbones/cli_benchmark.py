@@ -11,7 +11,7 @@ import typer
 from rich import box
 from rich.table import Table
 
-from resnet_backbones.cli_common import AsJson, at_work, console, errors_in_one_line, print_json
+from resnet_backbones.cli_common import AsJson, at_work, console, errors_in_one_line, must_be_there, print_json
 from resnet_backbones.printable import escape
 
 EXAMPLE = "Example: [bold]resnet-backbones benchmark classifier.tflite classifier.onnx --threads 2[/bold]"
@@ -31,6 +31,7 @@ def benchmark(
     programs: _Programs = {}
     skipped: _Skipped = {}
     with errors_in_one_line(), at_work(f"timing {len(files)} files"):
+        must_be_there(*files)
         from resnet_backbones.export.latency import processors, time_in_turns
 
         threads = threads or processors()
@@ -61,8 +62,6 @@ def _open(path: Path, threads: int, programs: _Programs, skipped: _Skipped) -> N
     from resnet_backbones.runtime import load
     from resnet_backbones.runtime.programs import BACKENDS, choose_backend
 
-    if not path.exists():
-        raise FileNotFoundError(f"There is no file {path}.")
     choose_backend(path, None)  # says what is allowed where nothing runs such files
     errors: list[Exception] = []
     for backend, (suffixes, _) in BACKENDS.items():

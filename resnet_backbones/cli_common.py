@@ -52,6 +52,13 @@ def errors_in_one_line() -> Iterator[None]:
         raise fail(" ".join(str(error).split()) or type(error).__name__) from None
 
 
+def must_be_there(*paths: Path | None) -> None:
+    """Says before anything heavy is imported that a file or folder is missing."""
+    for path in paths:
+        if path is not None and not path.exists():
+            raise FileNotFoundError(f"There is no file or folder {path}.")
+
+
 def can_be_written(path: Path, *, picture: bool) -> None:
     """Says at once what would otherwise fail after minutes of work.
 

@@ -52,14 +52,14 @@ def compare(
     if png is not None and png.suffix != ".png":
         raise typer.BadParameter(f"the picture ends in .png, not {png.name!r}", param_hint="--png")
     with errors_in_one_line():
+        chosen = _names(names)
+        if png is not None:
+            can_be_written(png, picture=True)
         from resnet_backbones.cli_compare_measure import choose
         from resnet_backbones.cli_compare_plot import plot
         from resnet_backbones.export.latency import processors
 
-        if png is not None:
-            can_be_written(png, picture=True)
         threads = threads or processors()
-        chosen = _names(names)
         measured = _measure(chosen, size, classes, threads, runs)
         if png is not None:
             title = f"{size}x{size}, LiteRT, {threads} thread{'s' if threads > 1 else ''}, batch 1"

@@ -13,10 +13,11 @@ from resnet_backbones.cli_common import (
     can_be_written,
     console,
     errors_in_one_line,
+    must_be_there,
     print_json,
     quiet_tensorflow,
 )
-from resnet_backbones.files import beside, check_not_read
+from resnet_backbones.files import beside, check_not_read, check_writable
 from resnet_backbones.printable import check_name, escape
 
 EXAMPLE = (
@@ -79,10 +80,13 @@ def export(
         raise typer.BadParameter(f"a report ends in {', '.join(_REPORTS)}, not {report.name!r}", param_hint="--report")
     if scheme is not None and calibration_data is None:
         raise typer.BadParameter("quantizing with a scheme needs --calibration-data", param_hint="--scheme")
-    with errors_in_one_line(), at_work(f"exporting {model}"), quiet_tensorflow():
+    with errors_in_one_line():
+        must_be_there(model, calibration_data, parity_data, class_names)
         for written in (out, report):
             check_not_read(written, model, calibration_data, parity_data, class_names)
         can_be_written(report, picture=report.suffix == ".md")
+        check_writable(out, folder=format == "savedmodel" or (format is None and not out.suffix))
+    with errors_in_one_line(), at_work(f"exporting {model}"), quiet_tensorflow():
         from resnet_backbones.export import export_model
         from resnet_backbones.saving import load_model
 
@@ -122,6 +126,7 @@ def check(
 ) -> None:
     """Check an ONNX file against TensorRT's rules for int8, node by node, without TensorRT. Exits with 1 on errors."""
     with errors_in_one_line():
+        must_be_there(file)
         from resnet_backbones.export import tensorrt
 
         found = tensorrt.check(file)

@@ -10,7 +10,7 @@ from rich import box
 from rich.table import Table
 from tqdm import tqdm
 
-from resnet_backbones.cli_common import AsJson, console, errors_in_one_line, print_json
+from resnet_backbones.cli_common import AsJson, console, errors_in_one_line, must_be_there, print_json
 from resnet_backbones.files import beside, written_whole
 from resnet_backbones.json_text import json_text
 from resnet_backbones.printable import escape
@@ -47,6 +47,7 @@ def predict(
         raise typer.BadParameter("give --json or --jsonl, not both")
     found, records, rows, drawn, broken = [], [], [], [], []  # type: ignore[var-annotated]
     with errors_in_one_line():
+        must_be_there(file, *images)
         from resnet_backbones.runtime import load
 
         pictures = _pictures(images, recursive, out if draw else None)
