@@ -47,7 +47,7 @@ def predict(
         raise typer.BadParameter("give --json or --jsonl, not both")
     found, records, rows, drawn, broken = [], [], [], [], []  # type: ignore[var-annotated]
     with errors_in_one_line():
-        must_be_there(file, *images)
+        must_be_there(file)
         from resnet_backbones.runtime import load
 
         pictures = _pictures(images, recursive, out if draw else None)
