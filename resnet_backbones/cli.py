@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import shlex
+import sys
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
@@ -36,7 +37,20 @@ def main() -> None:
     """Entry point of the ``resnet-backbones`` command."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # TensorFlow's greetings would bury an error's one line
     os.environ.setdefault("TQDM_DISABLE", "1")  # the commands show their progress themselves
-    app()
+    for stream in ("stdout", "stderr"):
+        if getattr(sys, stream) is None:  # closed by who started this
+            setattr(sys, stream, open(os.devnull, "w"))  # noqa: SIM115  it stays open
+        getattr(sys, stream).reconfigure(errors="backslashreplace")  # of a terminal that knows ASCII alone
+    try:
+        try:
+            app()
+        finally:
+            sys.stdout.flush()
+    except OSError as error:  # of printing: the commands turn their own into one line
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python flushes once more when it ends
+        if not isinstance(error, BrokenPipeError):
+            fail(f"standard output cannot be written: {error.strerror or error}.")
+        sys.exit(1)
 
 
 def _version(asked: bool) -> None:

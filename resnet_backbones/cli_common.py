@@ -6,6 +6,7 @@ import contextlib
 import importlib
 import importlib.util
 import logging
+import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,6 +20,12 @@ from resnet_backbones.json_text import json_text
 from resnet_backbones.printable import escape
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for other programs.")]
+# Arguments of the library that options of the commands stand for.
+_OPTIONS = {"top_k": "top", "num_threads": "threads"}
+_ARGUMENTS = re.compile(
+    r"(?<![\w-])(parity_data|calibration_data|class_names|skip_mismatch|pixel_range|top_k|num_threads|layers(?==True))\b"
+    r"(?:=\w+|=)?"
+)
 # What the library raises for a caller's mistake, or for a machine that cannot do it; each message says what to do.
 MISTAKES = (ImportError, OSError, RuntimeError, TypeError, ValueError)
 
@@ -41,6 +48,11 @@ def fail(message: str) -> typer.Exit:
     return typer.Exit(1)
 
 
+def _with_options(message: str) -> str:
+    """A message of the library in the command's spelling: ``--parity-data`` for ``parity_data=images``."""
+    return _ARGUMENTS.sub(lambda found: f"--{_OPTIONS.get(found[1], found[1].replace('_', '-'))}", message)
+
+
 @contextlib.contextmanager
 def errors_in_one_line() -> Iterator[None]:
     """The library's errors become one line on stderr and exit code 1, without a traceback."""
@@ -49,7 +61,7 @@ def errors_in_one_line() -> Iterator[None]:
     except typer.Exit:  # a RuntimeError by birth
         raise
     except MISTAKES as error:
-        raise fail(" ".join(str(error).split()) or type(error).__name__) from None
+        raise fail(_with_options(" ".join(str(error).split())) or type(error).__name__) from None
 
 
 def must_be_there(*paths: Path | None) -> None:
