@@ -66,6 +66,10 @@ def export(
     postprocessing: Annotated[
         bool, typer.Option("--postprocessing", help="A detector's file decodes and suppresses boxes itself.")
     ] = False,
+    resize: Annotated[
+        str | None,
+        typer.Option(help="How the model's training resized images: stretch or letterbox; pictures are read so too."),
+    ] = None,
     layers: Annotated[bool, typer.Option("--layers", help="Compare every layer on the parity data.")] = False,
     latency: Annotated[bool, typer.Option("--latency", help="Time the file on this machine.")] = False,
     report: Annotated[
@@ -80,6 +84,8 @@ def export(
         raise typer.BadParameter(f"a report ends in {', '.join(_REPORTS)}, not {report.name!r}", param_hint="--report")
     if scheme is not None and calibration_data is None:
         raise typer.BadParameter("quantizing with a scheme needs --calibration-data", param_hint="--scheme")
+    if resize not in (None, "stretch", "letterbox"):
+        raise typer.BadParameter(f"{resize!r} is not stretch or letterbox", param_hint="--resize")
     with errors_in_one_line():
         must_be_there(model, calibration_data, parity_data, class_names)
         for written in (out, report):
@@ -94,8 +100,8 @@ def export(
         names = None if class_names is None else _names(class_names)
         if calibration_data is not None:
             scheme = _scheme(loaded, out, format, precision, target, scheme)
-            _quantize(loaded, scheme, _images(calibration_data, loaded, pixel_range, limit))
-        parity = None if parity_data is None else _images(parity_data, loaded, pixel_range, limit)
+            _quantize(loaded, scheme, _images(calibration_data, loaded, pixel_range, limit, resize))
+        parity = None if parity_data is None else _images(parity_data, loaded, pixel_range, limit, resize)
         done = export_model(
             loaded,
             out,
@@ -107,6 +113,7 @@ def export(
             preprocessing=preprocessing,
             postprocessing=postprocessing,
             class_names=names,
+            resize=resize,
             parity_data=parity,
             layers=layers,
             latency=latency,
@@ -146,13 +153,13 @@ def _batch(text: str) -> int | None:
     return int(text)
 
 
-def _images(path: Path, model: Any, pixel_range: tuple[float, float], limit: int) -> Any:
+def _images(path: Path, model: Any, pixel_range: tuple[float, float], limit: int, resize: str | None) -> Any:
     from resnet_backbones.cli_images import read_images
 
     shape = tuple(getattr(model, "input_shape", None) or ())
     if len(shape) != 4 or None in shape[1:]:
         raise ValueError(f"{model.name!r} takes {shape}; to export it, build it with one image input of fixed size.")
-    return read_images(path, (shape[1], shape[2], shape[3]), pixel_range, limit)
+    return read_images(path, (shape[1], shape[2], shape[3]), pixel_range, limit, resize or "stretch")
 
 
 def _names(path: Path) -> list[str]:

@@ -8,12 +8,15 @@ from typing import Any
 
 import numpy as np
 
-from resnet_backbones.runtime.images import as_image, resize_bilinear
+from resnet_backbones.runtime.images import as_image
+from resnet_backbones.runtime.placement import place
 
 PICTURES = {".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"}
 
 
-def read_images(path: Path, shape: tuple[int, int, int], pixel_range: tuple[float, float], most: int) -> np.ndarray:
+def read_images(
+    path: Path, shape: tuple[int, int, int], pixel_range: tuple[float, float], most: int, resize: str = "stretch"
+) -> np.ndarray:
     """Images as a model takes them.
 
     Args:
@@ -21,6 +24,7 @@ def read_images(path: Path, shape: tuple[int, int, int], pixel_range: tuple[floa
             for pictures, which are resized.
         shape: height, width and channels that the model takes.
         pixel_range: what 0 and 255 of a picture become.
+        resize: ``"stretch"`` or ``"letterbox"``: how pictures come to that size.
         most: images; of more, as many are taken, evenly spread, so that each class's folder has its part.
 
     Returns:
@@ -32,7 +36,7 @@ def read_images(path: Path, shape: tuple[int, int, int], pixel_range: tuple[floa
         ImportError: pictures, and no Pillow.
     """
     if path.is_dir():
-        return _pictures(path, shape, pixel_range, most)
+        return _pictures(path, shape, pixel_range, most, resize)
     if not path.exists():
         raise FileNotFoundError(f"There is no file or folder {path}: give an .npy of images or a folder of pictures.")
     array = _array(path)
@@ -73,13 +77,16 @@ def pictures_in(folder: Path, *, recursive: bool, leave_out: Path | None = None)
     return found
 
 
-def _pictures(folder: Path, shape: tuple[int, int, int], pixel_range: tuple[float, float], most: int) -> np.ndarray:
+def _pictures(
+    folder: Path, shape: tuple[int, int, int], pixel_range: tuple[float, float], most: int, resize: str
+) -> np.ndarray:
     found = pictures_in(folder, recursive=True)
-    height, width, channels = shape
     low, high = pixel_range
     chosen = [found[i] for i in _spread(len(found), most)]
-    images = [resize_bilinear(as_image(path, channels), height, width) for path in chosen]
-    return np.stack(images) * np.float32((high - low) / 255) + np.float32(low)
+    images = np.empty((len(chosen), *shape), np.float32)
+    for path, image in zip(chosen, images, strict=True):
+        place(as_image(path, shape[2]), image, resize)
+    return images * np.float32((high - low) / 255) + np.float32(low)
 
 
 def _spread(count: int, most: int) -> list[int]:

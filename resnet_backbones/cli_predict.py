@@ -30,7 +30,7 @@ def predict(
     ] = None,
     top_k: Annotated[int, typer.Option("--top", min=1, help="Classifiers: how many classes.")] = 5,
     letterbox: Annotated[
-        bool, typer.Option("--letterbox", help="Keep the picture's aspect, and pad; else it is stretched.")
+        bool, typer.Option("--letterbox", help="Keep the picture's aspect, and pad; else as the file says.")
     ] = False,
     recursive: Annotated[bool, typer.Option("--recursive", help="Of a folder, take the folders in it, too.")] = False,
     backend: Annotated[
@@ -53,7 +53,7 @@ def predict(
         pictures = _pictures(images, recursive, out if draw else None)
         model = load(file, backend, threads)
         settings: dict[str, Any] = {"confidence": confidence, "top_k": top_k}
-        settings["resize"] = "letterbox" if letterbox else "stretch"
+        settings["resize"] = "letterbox" if letterbox else None
         for picture, named in tqdm(pictures, unit="picture", delay=2, leave=False, disable=None):
             try:
                 (result,) = model.predict([picture], **settings)

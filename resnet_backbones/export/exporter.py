@@ -15,11 +15,12 @@ from resnet_backbones.export.detections import PLACE
 from resnet_backbones.export.formats import Format, find_format
 from resnet_backbones.export.reasons import float_reasons
 from resnet_backbones.export.report import ExportReport
-from resnet_backbones.export.request import Emitted, ExportRequest
+from resnet_backbones.export.request import UNCHANGED, Emitted, ExportRequest
 from resnet_backbones.export.verify import Verification
 from resnet_backbones.files import folder_written_whole, size_of, written_whole
 from resnet_backbones.quantization import quantization_of
 from resnet_backbones.quantization.calibration import image_batches
+from resnet_backbones.runtime.placement import RESIZES
 from resnet_backbones.tasks import task_facts, task_of
 
 
@@ -35,6 +36,7 @@ def export_model(
     preprocessing: bool | tuple[int, int] = False,
     postprocessing: bool = False,
     class_names: Sequence[str] | None = None,
+    resize: str | None = None,
     parity_data: Any = None,
     layers: bool = False,
     latency: bool = False,
@@ -58,6 +60,8 @@ def export_model(
             ``(height, width)``, images of that size, which it also resizes.
         postprocessing: whether a detector's file decodes and suppresses boxes itself.
         class_names: names of the classes, by index; carried in the file.
+        resize: how images of other sizes were brought to the model's when it was trained, ``"stretch"`` or
+            ``"letterbox"`` (aspect kept, padded with grey); carried in the file, and what ``predict`` does by default.
         parity_data: images to compare file and Keras model on: an array (N, H, W, C) or batches, as for calibration.
         layers: compare every layer on ``parity_data`` too: where the error enters.
         latency: time the file on this machine, in turns with its float32 form where it is quantized.
@@ -94,17 +98,21 @@ def export_model(
     for option, wanted in (("layers", layers), ("latency", latency)):
         if wanted and option not in row.options:
             raise ValueError(f"{option} cannot be measured for format {row.name!r}.")
+    if resize is not None and (resize not in RESIZES or row.precisions == (UNCHANGED,)):
+        raise ValueError(
+            f"resize is one of {', '.join(RESIZES)}, in a format with metadata; got {resize!r} for {row.name!r}."
+        )
     emitter = row.emitter
     emitter.check(model, request)
     written = written_whole if row.suffix else folder_written_whole
     with written(path) as temporary, tempfile.TemporaryDirectory() as elsewhere:
         emitted = emitter.emit(model, request)
-        emitter.write(emitted, _metadata(model, request, emitted), temporary)
+        emitter.write(emitted, _metadata(model, request, emitted, resize), temporary)
         report = _report(model, row, request, emitted, temporary)
         compared, place = emitted, temporary
         if emitted.bare is not None:
             compared, place = emitted.bare, Path(elsewhere) / f"bare{row.suffix}"
-            emitter.write(compared, _metadata(model, request, compared), place)
+            emitter.write(compared, _metadata(model, request, compared, resize), place)
         verification = Verification(model, row, request, compared, place)
         report.kernels = verification.kernels()
         if parity_data is not None:
@@ -132,12 +140,14 @@ def _report(model: Any, row: Format, request: ExportRequest, emitted: Emitted, p
     return report
 
 
-def _metadata(model: Any, request: ExportRequest, emitted: Emitted) -> dict[str, Any]:
-    names = request.class_names
+def _metadata(model: Any, request: ExportRequest, emitted: Emitted, resize: str | None) -> dict[str, Any]:
+    names, known = request.class_names, dict(emitted.metadata)
+    if resize is not None:
+        known["input"] = {**known["input"], "resize": resize}
     return {
         "format": "resnet_backbones",
         "version": 1,
         "task": task_facts(model),
-        **emitted.metadata,
+        **known,
         "class_names": None if names is None else [str(name) for name in names],
     }

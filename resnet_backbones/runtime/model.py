@@ -89,7 +89,7 @@ class Model:
         """
         return self._feed.shape
 
-    def raw(self, images: Any, resize: str = "stretch") -> dict[str, np.ndarray]:
+    def raw(self, images: Any, resize: str | None = None) -> dict[str, np.ndarray]:
         """The network's outputs, as the Keras model gives them.
 
         Args:
@@ -97,7 +97,7 @@ class Model:
                 arrays in the units the Keras model takes (0..255, say). For a network whose input is no image: an array
                 ``(N, ...)`` of the input's shape.
             resize: how an image of another size comes to the input's: ``"stretch"``, or ``"letterbox"``, which keeps
-                its aspect and pads with grey (114).
+                its aspect and pads with grey (114); ``None`` as the file says, or stretched if it does not.
 
         Returns:
             Outputs by name, float32, batch first.
@@ -106,7 +106,7 @@ class Model:
             FileNotFoundError, ValueError: an image that is not there or does not fit.
             RuntimeError: the backend fails to run the network.
         """
-        _check_resize(resize)
+        resize = self._resizing(resize)
         batches = [outputs for outputs, _ in self._run(self._sources(images), resize)]
         if not batches:
             shapes = self._program.output_shapes.items()
@@ -121,7 +121,7 @@ class Model:
         confidence: float | None = None,
         iou: float | None = None,
         top_k: int = 5,
-        resize: str = "stretch",
+        resize: str | None = None,
     ) -> list[Any]:
         """Runs the network and decodes its outputs, batch by batch.
 
@@ -130,7 +130,7 @@ class Model:
             confidence: detectors: only boxes that score above it, 0 to 1; ``None``: the model's own threshold.
             iou: detectors: overlap from which boxes are taken for the same object; ``None``: the model's own.
             top_k: classifiers: number of classes returned.
-            resize: as in :meth:`raw`; give what the model was trained with. Boxes and segmentations come back in pixels
+            resize: as in :meth:`raw`; what the model was trained with. Boxes and segmentations come back in pixels
                 of the image as it was given.
 
         Returns:
@@ -151,7 +151,7 @@ class Model:
                 raise ValueError(f"{name} must lie between 0 and 1, got {value}.")
         if top_k < 1:
             raise ValueError(f"top_k must be at least 1, got {top_k}.")
-        _check_resize(resize)
+        resize = self._resizing(resize)
         decode = self._decoder
         request = Request(confidence, iou, top_k)
         results: list[Any] = []
@@ -200,6 +200,14 @@ class Model:
             raise ValueError(f"The input has shape {array.shape}; {self._path} takes {('N', *shape[1:])}.")
         check_finite(array, "the input")
         return list(array)
+
+    def _resizing(self, resize: str | None) -> str:
+        """How images are resized: as asked for, as the file says, or stretched."""
+        if resize is None:
+            resize = ({} if self.metadata is None else self.metadata["input"]).get("resize") or "stretch"
+        if resize not in RESIZES:
+            raise ValueError(f"resize must be one of {', '.join(RESIZES)}, got {resize!r}.")
+        return resize
 
     def _run(self, sources: list[Any], resize: str) -> Iterator[tuple[dict[str, Joined], list[Placement]]]:
         """Outputs of each batch in turn, and where each image lies in it."""
@@ -271,8 +279,3 @@ class Model:
                     "belongs to another model. Export it again."
                 ) from error
         return joined
-
-
-def _check_resize(resize: str) -> None:
-    if resize not in RESIZES:
-        raise ValueError(f"resize must be one of {', '.join(RESIZES)}, got {resize!r}.")

@@ -116,6 +116,7 @@ def check_metadata(metadata: dict[str, Any]) -> None:
 
 def _check_input(given: Values) -> None:
     given.text("layout", ("NHWC", "NCHW"), default=None)
+    given.text("resize", ("stretch", "letterbox"), default=None)
     if given.values.get("shape") is not None:
         shape = given.listed("shape", 8)
         if not shape or not all(size is None or is_whole(size, 1, 1 << 31) for size in shape):
