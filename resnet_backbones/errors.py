@@ -18,6 +18,10 @@ class WeightsMismatchError(ValueError):
     """Weights do not fit the backbone; the message lists what is missing, unexpected or of another shape."""
 
 
+class ExportError(ValueError):
+    """A converter cannot express a model; the message names the layer, the reason and what to do."""
+
+
 def nearest(name: str, known: Iterable[str], count: int = 3) -> list[str]:
     """The names in ``known`` that look most like ``name``, best first."""
     by_lower = {candidate.lower(): candidate for candidate in known}

@@ -13,6 +13,7 @@ import numpy as np
 from resnet_backbones.export.choices import choose
 from resnet_backbones.export.detections import PLACE
 from resnet_backbones.export.formats import Format, find_format
+from resnet_backbones.export.problems import explained
 from resnet_backbones.export.reasons import float_reasons
 from resnet_backbones.export.report import ExportReport
 from resnet_backbones.export.request import UNCHANGED, Emitted, ExportRequest
@@ -106,7 +107,8 @@ def export_model(
     emitter.check(model, request)
     written = written_whole if row.suffix else folder_written_whole
     with written(path) as temporary, tempfile.TemporaryDirectory() as elsewhere:
-        emitted = emitter.emit(model, request)
+        with explained(model, row.name, quantized=request.quantized):
+            emitted = emitter.emit(model, request)
         emitter.write(emitted, _metadata(model, request, emitted, resize), temporary)
         report = _report(model, row, request, emitted, temporary)
         compared, place = emitted, temporary

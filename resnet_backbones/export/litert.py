@@ -14,7 +14,6 @@ from tensorflow.lite.python import schema_py_generated as schema
 
 from resnet_backbones import runtime
 from resnet_backbones.export.census import take_census
-from resnet_backbones.export.expressible import check_expressible
 from resnet_backbones.export.flatbuffer import Appender, read_model, write_model
 from resnet_backbones.export.graph import ExportGraph, build_graph
 from resnet_backbones.export.int16 import with_integer_ends
@@ -24,6 +23,7 @@ from resnet_backbones.export.litert_metadata import with_standard_metadata
 from resnet_backbones.export.postprocess import check_post_processing, with_post_processing
 from resnet_backbones.export.request import QUANTIZED, Emitted, ExportRequest
 from resnet_backbones.quantization import context, quantization_of
+from resnet_backbones.quantization.expressible import check_expressible
 from resnet_backbones.runtime.metadata import append_metadata
 from resnet_backbones.tasks import task_facts
 

@@ -9,6 +9,7 @@ from typing import Any
 from resnet_backbones.quantization.bias_rounding import BiasRounding
 from resnet_backbones.quantization.boundaries import check_again, check_completes, check_others, complete_descriptions
 from resnet_backbones.quantization.calibration import calibrate
+from resnet_backbones.quantization.expressible import check_16_bits
 from resnet_backbones.quantization.hooks import hook, hook_of
 from resnet_backbones.quantization.model import as_quantized_model
 from resnet_backbones.quantization.placement import place
@@ -56,7 +57,8 @@ def quantize_aware(
         The same model.
 
     Raises:
-        ValueError: the model is not built; it is quantized already, with another scheme or other patterns, or holds
+        ValueError: activations of 16 bits where LiteRT has no operator for them;
+            the model is not built; it is quantized already, with another scheme or other patterns, or holds
             layers that were quantized in a model where other ranges are right; a pattern matches nothing; the
             calibration data is empty or holds NaN. The model is then left as it was.
         KeyError: no scheme has that name.
@@ -81,6 +83,8 @@ def quantize_aware(
     before, complete = quantization_state(model), complete_descriptions()
     try:
         apply_placement(trace, placement, scheme)
+        if scheme.target != "tensorrt":
+            check_16_bits(model)
         as_quantized_model(
             model,
             {

@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 
 import resnet_backbones as rb
+from resnet_backbones.errors import ExportError
+from resnet_backbones.export.problems import explained
 from resnet_backbones.files import written_whole
 from resnet_backbones.keras_api import keras
 
@@ -100,3 +102,39 @@ def test_a_truncated_file_is_refused_by_the_runtime(model, tmp_path):
     cut.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
     with pytest.raises(ValueError, match="cut"):
         rb.runtime.load(cut)
+
+
+def test_what_a_converter_raises_names_the_reason_and_what_to_do(tmp_path):
+    image = keras.layers.Input((8, 8, 3))
+    dilated = keras.layers.Conv2DTranspose(4, 3, dilation_rate=2, name="widening")
+    model = keras.Model(image, dilated(keras.layers.Conv2D(4, 3)(image)))
+    with pytest.raises(ExportError, match="litert cannot express .*Conv2DBackpropInput.*Replace"):
+        rb.export_model(model, tmp_path / "m.tflite")
+    assert not os.listdir(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (KeyError("alpha"), "cannot express a layer of .*KeyError: 'alpha'"),
+        (RuntimeError(""), "no reason"),
+        (
+            ValueError("bad op m_1/conv_1/BiasAdd here"),
+            "cannot express Conv2D '.*conv': ValueError.*Leave 'conv' in float",
+        ),
+    ],
+    ids=["no layer", "no words", "layer"],
+)
+def test_any_error_of_another_library_is_translated_and_kept_as_the_cause(error, words, model):
+    def of_another_library():
+        exec("def fail(error):\n raise error", namespace := {})
+        namespace["fail"](error)
+
+    with pytest.raises(ExportError, match=words) as caught, explained(model, "onnx", quantized=True):
+        of_another_library()
+    assert caught.value.__cause__ is error
+
+
+def test_errors_of_files_pass_as_they_are(model):
+    with pytest.raises(OSError, match="full"), explained(model, "onnx", quantized=False):
+        raise OSError("full")

@@ -1,4 +1,4 @@
-"""What LiteRT has no integers for, refused before a file is made.
+"""What LiteRT has no integers for, refused before training where that can be, else before a file is made.
 
 Found by converting each operator by itself with TensorFlow 2.21 and running it in LiteRT 2.3.
 """
@@ -9,7 +9,7 @@ from typing import Any
 
 from resnet_backbones.keras_api import keras
 from resnet_backbones.keras_api.operations import operation_name
-from resnet_backbones.quantization.hooks import hooks_of
+from resnet_backbones.quantization.hooks import LayerHook, hooks_of
 from resnet_backbones.quantization.rules import activation_name
 
 _BITS = (8, 16)
@@ -30,25 +30,35 @@ def check_expressible(model: Any) -> None:
         ValueError: a layer's activations have other bits, or 16 where there is no such operator; the message names the
             layers and what to do.
     """
-    others: list[str] = []
-    without: list[str] = []
-    for found in hooks_of(model):
-        bits = {quantizer.bits for (_, port), quantizer in found.quantizers.items()}
-        if bits - set(_BITS):
-            others.append(found.layer.name)
-        if 16 in bits and not _has_int16_form(found.layer):
-            without.append(found.layer.name)
+    others = [found.layer.name for found in hooks_of(model) if _bits(found) - set(_BITS)]
     if others:
         raise ValueError(
             f"LiteRT holds activations in 8 or 16 bits; {_listed(others)} of {model.name!r} have other bits. They can "
             "be trained, not exported to LiteRT: use activation_bits 8 or 16."
         )
+    check_16_bits(model)
+
+
+def check_16_bits(model: Any) -> None:
+    """Checks that LiteRT has an int16 form of all that has activations of 16 bits.
+
+    Args:
+        model: a quantized model.
+
+    Raises:
+        ValueError: it has none of some layers; the message names them and the override that helps.
+    """
+    without = [found.layer.name for found in hooks_of(model) if 16 in _bits(found) and not _has_int16_form(found.layer)]
     if without:
         raise ValueError(
             f"LiteRT's converter has no int16 form of {_listed(without)} in {model.name!r} (sigmoid, softmax, tanh and "
             "what is made of them, PReLU, concatenations, averages of tensors). Give these 8 bits, "
             f"override={{{without[0]!r}: {{'activation_bits': 8}}}}, or leave them in float with exclude."
         )
+
+
+def _bits(found: LayerHook) -> set[int]:
+    return {quantizer.bits for quantizer in found.quantizers.values()}
 
 
 def _has_int16_form(layer: Any) -> bool:
