@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-
 import numpy as np
 import pytest
 from tensorflow.lite.python import schema_py_generated as schema
