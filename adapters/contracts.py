@@ -72,7 +72,18 @@ def check(backbone: Any, contract: Contract) -> dict[str, FeatureInfo]:
     return info
 
 
+def check_data_format(task: str) -> None:
+    """Raise ``ValueError`` under Keras' global ``"channels_first"``, which the task's own layers would take."""
+    if keras.backend.image_data_format() != "channels_last":
+        raise ValueError(
+            f"{task} is built of layers that take Keras' global image_data_format, which is "
+            f"{keras.backend.image_data_format()!r}; backbones are channels_last. Set it first: "
+            'keras.backend.set_image_data_format("channels_last").'
+        )
+
+
 def _check_kind(backbone: Any, contract: Contract) -> None:
+    check_data_format(contract.task)
     if not isinstance(backbone, keras.Model):
         raise TypeError(
             f"{contract.task} needs a backbone that is a {keras_name()} model, got {type(backbone).__name__}. Make one "

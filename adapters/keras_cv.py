@@ -27,6 +27,13 @@ from resnet_backbones.adapters.keras_cv_metadata import (
     segmenter_metadata,
     yolo_v8_metadata,
 )
+from resnet_backbones.adapters.keras_cv_tasks import (
+    DeepLabV3Plus,
+    ImageClassifier,
+    RetinaNet,
+    SegFormer,
+    YOLOV8Detector,
+)
 from resnet_backbones.adapters.level_view import LevelView
 from resnet_backbones.adapters.retinanet_parts import check_anchors, plain_anchor_generator, prediction_heads
 from resnet_backbones.tasks import TaskDescriptor, register_task
@@ -107,7 +114,7 @@ def retinanet(
         anchor_generator = plain_anchor_generator(anchor_generator or default(bounding_box_format))
     anchors_per_cell = check_anchors(anchor_generator, label_encoder)
     heads = prediction_heads(num_classes, anchors_per_cell, head_depth, classification_head, box_head)
-    return keras_cv.models.RetinaNet(
+    return RetinaNet(
         backbone=backbone,
         num_classes=num_classes,
         bounding_box_format=bounding_box_format,
@@ -147,7 +154,7 @@ def yolo_v8_detector(
     Source: Jocher et al., Ultralytics YOLOv8, https://github.com/ultralytics/ultralytics
     """
     check(backbone, YOLO_V8)
-    return keras_cv.models.YOLOV8Detector(
+    return YOLOV8Detector(
         backbone=backbone,
         num_classes=num_classes,
         bounding_box_format=bounding_box_format,
@@ -182,9 +189,7 @@ def image_classifier(
     Source: He et al., Deep Residual Learning for Image Recognition, https://arxiv.org/abs/1512.03385
     """
     check(backbone, IMAGE_CLASSIFIER)
-    return keras_cv.models.ImageClassifier(
-        backbone=backbone, num_classes=num_classes, pooling=pooling, activation=activation, **kwargs
-    )
+    return ImageClassifier(backbone=backbone, num_classes=num_classes, pooling=pooling, activation=activation, **kwargs)
 
 
 def deeplab_v3_plus(
@@ -214,9 +219,7 @@ def deeplab_v3_plus(
     Source: Chen et al., Encoder-Decoder with Atrous Separable Convolution, https://arxiv.org/abs/1802.02611
     """
     check(backbone, DEEPLAB_V3_PLUS)
-    return keras_cv.models.DeepLabV3Plus(
-        backbone=backbone, num_classes=num_classes, projection_filters=projection_filters, **kwargs
-    )
+    return DeepLabV3Plus(backbone=backbone, num_classes=num_classes, projection_filters=projection_filters, **kwargs)
 
 
 def segformer(
@@ -247,9 +250,7 @@ def segformer(
     levels = dict.fromkeys(SEGFORMER_LEVELS)
     check(backbone, Contract("SegFormer", levels, static_size=True, distinct_channels=True))
     view = LevelView(backbone, SEGFORMER_LEVELS)
-    return keras_cv.models.SegFormer(
-        backbone=view, num_classes=num_classes, projection_filters=projection_filters, **kwargs
-    )
+    return SegFormer(backbone=view, num_classes=num_classes, projection_filters=projection_filters, **kwargs)
 
 
 def faster_rcnn(*args: Any, **kwargs: Any) -> NoReturn:

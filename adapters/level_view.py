@@ -19,11 +19,14 @@ class LevelView(Backbone):
         backbone: a backbone of this library or of KerasCV.
         levels: the levels to show, in order.
         name: the model's name, by default the backbone's.
-        trainable: whether its weights train.
+        trainable: the model's own flag, by default the backbone's; layers keep theirs.
     """
 
-    def __init__(self, backbone: Any, levels: Iterable[str], name: str | None = None, trainable: bool = True) -> None:
+    def __init__(
+        self, backbone: Any, levels: Iterable[str], name: str | None = None, trainable: bool | None = None
+    ) -> None:
         layers = {level: backbone.pyramid_level_inputs[level] for level in levels}
+        trainable = backbone.trainable if trainable is None else trainable
         super().__init__(backbone.inputs[0], backbone.output, layers, name=name or backbone.name, trainable=trainable)
         self.spec = getattr(backbone, "spec", None)
         # Kept for get_config only; Keras must not track it, its layers are this model's own already.
@@ -44,7 +47,7 @@ class LevelView(Backbone):
         }
 
     @classmethod
-    def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> LevelView:
+    def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> Backbone:
         """The view that :meth:`get_config` describes."""
         backbone = keras.saving.deserialize_keras_object(config["backbone"], custom_objects=custom_objects)
-        return cls(**{**config, "backbone": backbone})
+        return cls(**{**config, "backbone": backbone})._loaded()

@@ -13,7 +13,14 @@ from typing import Any
 
 from resnet_backbones.errors import UnknownNameError, did_you_mean
 from resnet_backbones.features import FeatureInfo, read_features
-from resnet_backbones.keras_api import global_policy_name, keras, serializable
+from resnet_backbones.keras_api import (
+    LayersAsMade,
+    TrainableFlags,
+    global_policy_name,
+    keras,
+    named_with_parts,
+    serializable,
+)
 from resnet_backbones.layers.keras_parts import KerasParts
 from resnet_backbones.networks import build
 from resnet_backbones.specs import BackboneSpec, spec_from_dict
@@ -28,9 +35,13 @@ class Backbone(keras.Model):
 
     #: What the backbone was built from; ``None`` for one made by :func:`from_model`.
     spec: BackboneSpec | None = None
+    _flags_loaded: TrainableFlags | None = None
 
-    def __init__(self, inputs: Any, outputs: Any, levels: Mapping[str, str], **kwargs: Any) -> None:
-        super().__init__(inputs=inputs, outputs=outputs, **kwargs)
+    def __init__(
+        self, inputs: Any, outputs: Any, levels: Mapping[str, str], *, name: str, trainable: bool = True
+    ) -> None:
+        super().__init__(inputs=inputs, outputs=outputs, name=name)
+        self._trainable = trainable  # the layers keep their own: Keras 3 would set theirs too
         self._level_layers = tuple(levels.items())
         self._feature_info: tuple[tuple[str, FeatureInfo], ...] | None = None
 
@@ -76,7 +87,12 @@ class Backbone(keras.Model):
     @classmethod
     def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> Backbone:
         """A backbone from what ``get_config`` gave; Keras' own would give a plain ``keras.Model``."""
-        return cls(**config)
+        return cls(**config)._loaded()
+
+    def _loaded(self) -> Backbone:
+        """Note which layers train: Keras 3 sets it again in a task that passes ``trainable`` on; see ``load_model``."""
+        self._flags_loaded = TrainableFlags(self)
+        return self
 
 
 @serializable("SpecBackbone")
@@ -107,23 +123,47 @@ class SpecBackbone(Backbone):
         spec = spec if isinstance(spec, BackboneSpec) else spec_from_dict(spec)
         shape = _image_shape(input_shape, spec)
         policy = dtype or global_policy_name()
-        image = keras.Input(shape, name="image")
+        # Not the global floatx: a file is the same network under any.
+        image = keras.Input(shape, name="image", dtype="float64" if policy == "float64" else "float32")
         net = KerasParts(spec, policy)
         levels, x = build(net, image)
         _allow_depth(net.layers_added)
-        super().__init__(image, x, levels, name=name, trainable=trainable)
+        super().__init__(image, x, levels, name=name)
+        self._as_made = LayersAsMade(named_with_parts(self.layers))
+        self.trainable = trainable
         self.spec = spec
         self._policy_name = policy
 
     def get_config(self) -> dict[str, Any]:
-        """The constructor's arguments: everything needed to build the same backbone anywhere."""
+        """The constructor's arguments, and what was changed on the layers since.
+
+        Raises:
+            NotImplementedError: a layer was replaced, or has weights of other shapes.
+        """
+        changes = self._as_made.changes(self, _REMEDY)
         return {
+            **({"layer_changes": changes} if changes else {}),
             "spec": self.spec.to_dict(),
             "input_shape": list(self.inputs[0].shape[1:]),
             "name": self.name,
             "dtype": self._policy_name,
             "trainable": self.trainable,
         }
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> Backbone:
+        """The backbone that ``get_config`` described."""
+        arguments = dict(config)
+        changes = arguments.pop("layer_changes", {})
+        backbone = cls(**arguments)
+        backbone._as_made.change(backbone, backbone.trainable, changes)
+        return backbone._loaded()
+
+
+_REMEDY = (
+    "A backbone is saved as its spec with the changed arguments of its layers. Saved layer by layer: "
+    "from_model(keras.Model(backbone.input, backbone.output), backbone.pyramid_level_inputs)."
+)
 
 
 def _allow_depth(layers: int) -> None:
@@ -158,12 +198,15 @@ def _image_shape(shape: Any, spec: BackboneSpec) -> tuple[int | None, int | None
 class WrappedBackbone(Backbone):
     """Any functional model as a backbone; :func:`from_model` makes it."""
 
-    def __init__(self, model: Any, levels: Mapping[str, str], name: str | None = None, trainable: bool = True) -> None:
+    def __init__(
+        self, model: Any, levels: Mapping[str, str], name: str | None = None, trainable: bool | None = None
+    ) -> None:
         outputs = {level: model.get_layer(layer).output for level, layer in levels.items()}
         last = outputs[list(levels)[-1]]
         within = {layer.name for layer in keras.Model(model.inputs[0], last).layers}
         # A feature pyramid's levels do not all lead to the last one: then the model returns them all.
         output = last if within.issuperset(levels.values()) else outputs
+        trainable = model.trainable if trainable is None else trainable
         super().__init__(model.inputs[0], output, levels, name=name or model.name, trainable=trainable)
 
     def get_config(self) -> dict[str, Any]:
@@ -180,7 +223,7 @@ class WrappedBackbone(Backbone):
     def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> Backbone:
         """The backbone that ``get_config`` described."""
         model = keras.saving.deserialize_keras_object(config["model"], custom_objects=custom_objects)
-        return cls(**{**config, "model": model})
+        return cls(**{**config, "model": model})._loaded()
 
 
 def from_model(model: Any, levels: Mapping[str, str], *, name: str | None = None) -> Backbone:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import inspect
 import os
+import re
 import sys
 import warnings
 from collections.abc import Callable
 from typing import Any
 
 from resnet_backbones.backbone import Backbone, SpecBackbone, from_model
+from resnet_backbones.keras_api import rename
 from resnet_backbones.registry import BackboneEntry, find_backbone
 from resnet_backbones.specs import BackboneSpec
 
@@ -26,6 +28,7 @@ def create_backbone(
     pretrained: bool = False,
     preprocessing: Any = "auto",
     quantization: str | None = None,
+    model_name: str | None = None,
     **overrides: Any,
 ) -> Backbone:
     """Builds a backbone.
@@ -45,6 +48,8 @@ def create_backbone(
             255, and one line on stderr says so. ``None``: nothing; images come normalised. Normalise in one place:
             not in the data as well.
         quantization: a scheme, e.g. ``"edge_int8"``: the backbone comes ready for quantization-aware training.
+        model_name: the Keras model's name, by default the backbone's. One model can call two backbones of one kind if
+            their names differ.
         **overrides: fields of the spec to change, e.g. ``activation="silu"``.
 
     Returns:
@@ -66,6 +71,8 @@ def create_backbone(
             f"create_backbone builds no classifier, so it takes no {', '.join(sorted(asked))}: build one on the "
             "backbone with adapters.keras_cv.image_classifier(create_backbone(name, input_shape=...), num_classes=10)."
         )
+    if model_name is not None and (not isinstance(model_name, str) or not re.fullmatch(r"[\w.-]+", model_name)):
+        raise ValueError(f"model_name must be letters, digits, '_', '.' and '-', e.g. 'left_eye'; got {model_name!r}.")
     if output_stride is not None:
         overrides["output_stride"] = output_stride
     entry = None if isinstance(name, BackboneSpec) else find_backbone(name)
@@ -85,6 +92,8 @@ def create_backbone(
         backbone: Backbone = SpecBackbone(adjusted(name), input_shape)  # type: ignore[arg-type]
     else:
         backbone = _from_entry(entry, input_shape, overrides, adjusted)
+    if model_name is not None:
+        rename(backbone, model_name)
     if weights is not None:
         from resnet_backbones.weights import load
 

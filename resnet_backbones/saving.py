@@ -58,11 +58,15 @@ def load_model(path: str | os.PathLike[str], **kwargs: Any) -> Any:
             except ImportError as error:
                 raise missing(str(path), mention, extra, error) from error
     try:
-        return keras.models.load_model(path, **kwargs)
+        model = keras.models.load_model(path, **kwargs)
     except (ImportError, NotImplementedError, TypeError, ValueError):
         raise
     except Exception as error:  # a KeyError, a MemoryError: of a file whose parts do not go together
         raise unreadable(path, "Keras model", f"{type(error).__name__}: {error}") from error
+    for layer in model._flatten_layers():
+        if getattr(layer, "_flags_loaded", None) is not None:
+            layer._flags_loaded.restore()
+    return model
 
 
 def _check_kind(path: Path) -> None:

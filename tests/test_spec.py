@@ -58,6 +58,7 @@ def test_a_spec_with_everything_changed_survives_json():
         drop_path_rate=0.2,
         output_stride=8,
         preprocessing={"scale": [1, 2, 3], "offset": 0},
+        kernel_regularizer={"l1": 0.5, "l2": 0.25},
     )
     defaults = ResNetSpec()
     assert all(getattr(spec, field.name) != getattr(defaults, field.name) for field in dataclasses.fields(spec))

@@ -1,15 +1,16 @@
 """The one place that tells Keras 3 from tf_keras.
 
 Most of the library needs ``keras``, the Keras that is running, and no more. What differs between the two is behind the
-helpers here: variables, children added to built layers, policies, activations that tf_keras lacks, models and their
-tensors, TFMOT's quantizers. ``operations`` (bare operations of functional models) and ``fit`` (callbacks that save and
-restore training) are asked for by name.
+helpers here: variables, children added to built layers, what was changed on layers, policies, activations that
+tf_keras lacks, models and their tensors, TFMOT's quantizers. ``operations`` (bare operations of functional models) and
+``fit`` (callbacks that save and restore training) are asked for by name.
 """
 
 from resnet_backbones.keras_api.activations import activation_function
 from resnet_backbones.keras_api.children import add_child, added_children, remove_child
-from resnet_backbones.keras_api.models import input_signature, leaf_and_nested_layers, producer
-from resnet_backbones.keras_api.policies import computing_in_float32, global_policy_name, policy_of
+from resnet_backbones.keras_api.layer_changes import LayersAsMade, TrainableFlags, named_with_parts, numbered
+from resnet_backbones.keras_api.models import input_signature, leaf_and_nested_layers, producer, rename
+from resnet_backbones.keras_api.policies import computing_in_float32, global_policy, global_policy_name, policy_of
 from resnet_backbones.keras_api.running import (
     IS_KERAS_3,
     KERAS_FUSES_BATCH_NORM,
@@ -32,22 +33,28 @@ __all__ = [
     "DEPTHWISE_KERNEL",
     "IS_KERAS_3",
     "KERAS_FUSES_BATCH_NORM",
+    "LayersAsMade",
     "ON_TENSORFLOW",
+    "TrainableFlags",
     "activation_function",
     "add_child",
     "added_children",
     "computing_in_float32",
     "float32_variable",
+    "global_policy",
     "global_policy_name",
     "input_signature",
     "kept_in_checkpoints",
     "keras",
     "keras_name",
     "leaf_and_nested_layers",
+    "named_with_parts",
+    "numbered",
     "ops",
     "policy_of",
     "producer",
     "remove_child",
+    "rename",
     "same_on_every_replica",
     "serializable",
     "tfmot_quantizers",

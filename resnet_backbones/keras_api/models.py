@@ -12,6 +12,11 @@ def leaf_and_nested_layers(model: Any) -> list[Any]:
     return list(model._flatten_layers(include_self=False))
 
 
+def rename(layer: Any, name: str) -> None:
+    """Gives a layer or model another name."""
+    setattr(layer, "name" if IS_KERAS_3 else "_name", name)
+
+
 def input_signature(model: Any) -> Any:
     """The ``tf.TensorSpec`` (or nest of them) a built model takes; ``None`` when it cannot be told.
 

@@ -14,6 +14,18 @@ def global_policy_name() -> str:
     return (keras.config.dtype_policy if IS_KERAS_3 else keras.mixed_precision.global_policy)().name
 
 
+@contextlib.contextmanager
+def global_policy(name: str) -> Iterator[None]:
+    """Within it, layers made without a dtype have this policy."""
+    set_global = keras.config.set_dtype_policy if IS_KERAS_3 else keras.mixed_precision.set_global_policy
+    before = global_policy_name()
+    set_global(name)
+    try:
+        yield
+    finally:
+        set_global(before)
+
+
 def policy_of(layer: Any) -> Any:
     """A layer's dtype policy, to be handed on to the layers it is made of."""
     return layer.dtype_policy if IS_KERAS_3 else layer._dtype_policy
@@ -33,14 +45,15 @@ def computing_in_float32(model: Any) -> Iterator[None]:
     before = [policy_of(layer) for layer in layers]
     try:
         for layer in layers:
-            _set_policy(layer, float32)
+            set_policy(layer, float32)
         yield
     finally:
         for layer, policy in zip(layers, before, strict=True):
-            _set_policy(layer, policy)
+            set_policy(layer, policy)
 
 
-def _set_policy(layer: Any, policy: Any) -> None:
+def set_policy(layer: Any, policy: Any) -> None:
+    """Give a layer another dtype policy."""
     if IS_KERAS_3:
         layer.dtype_policy = policy
     else:

@@ -32,16 +32,20 @@ def _ops() -> Any:
         return keras.ops
     import tensorflow as tf
 
-    def depthwise_conv(inputs, kernel, strides, padding):
+    def depthwise_conv(inputs, kernel, strides, padding, data_format):
+        del data_format  # tf.nn's is the default
         return tf.nn.depthwise_conv2d(inputs, kernel, [1, strides, strides, 1], padding.upper())
 
     return SimpleNamespace(
+        all=tf.reduce_all,
         cast=tf.cast,
         convert_to_tensor=tf.convert_to_tensor,
         depthwise_conv=depthwise_conv,
         max=tf.reduce_max,
         mean=tf.reduce_mean,
+        ones_like=tf.ones_like,
         pad=tf.pad,
+        where=tf.where,
     )
 
 

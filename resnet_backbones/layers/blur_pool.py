@@ -45,7 +45,7 @@ class BlurPool2D(keras.layers.Layer):
         """The filtered and strided feature map."""
         padded = ops.pad(inputs, [[0, 0], [1, 1], [1, 1], [0, 0]], mode="reflect")
         kernel = ops.cast(ops.convert_to_tensor(self.kernel), inputs.dtype)
-        return ops.depthwise_conv(padded, kernel, strides=self.strides, padding="valid")
+        return ops.depthwise_conv(padded, kernel, strides=self.strides, padding="valid", data_format="channels_last")
 
     def compute_output_shape(self, input_shape: Any) -> tuple[int | None, ...]:
         """(batch, ceil(height / strides), ceil(width / strides), channels)."""

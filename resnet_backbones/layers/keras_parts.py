@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import inspect
 from collections.abc import Sequence
 from typing import Any
 
@@ -31,8 +33,13 @@ class KerasParts(Parts):
         self.layers_added = 0
 
     def add(self, layer_class: type, x: Any, name: str, *args: Any, **kwargs: Any) -> Any:
+        return self._make(layer_class, name, *args, **kwargs)(x)
+
+    def _make(self, layer_class: type, name: str, *args: Any, **kwargs: Any) -> Any:
         self.layers_added += 1
-        return layer_class(*args, name=name, dtype=self.dtype, **kwargs)(x)
+        if _has_data_format(layer_class):  # not the global one: a file is the same network under either
+            kwargs.setdefault("data_format", "channels_last")
+        return layer_class(*args, name=name, dtype=self.dtype, **kwargs)
 
     def conv2d(
         self,
@@ -59,19 +66,21 @@ class KerasParts(Parts):
             groups=groups,
             use_bias=bias,
             kernel_initializer=_kernel_initializer(),
+            kernel_regularizer=self._regularizer(),
         )
 
     def shared_conv2d(
         self, tensors: Sequence[Any], name: str, filters: int, kernel: int, *, bias: bool = False
     ) -> list[Any]:
-        layer = layers.Conv2D(
+        layer = self._make(
+            layers.Conv2D,
+            name,
             filters,
             kernel,
             padding="same",
             use_bias=bias,
             kernel_initializer=_kernel_initializer(),
-            name=name,
-            dtype=self.dtype,
+            kernel_regularizer=self._regularizer(),
         )
         return [layer(x) for x in tensors]
 
@@ -88,6 +97,7 @@ class KerasParts(Parts):
             dilation_rate=dilation,
             use_bias=False,
             depthwise_initializer=_kernel_initializer(),
+            depthwise_regularizer=self._regularizer(),
         )
 
     def batch_norm(self, x: Any, name: str, *, zero: bool = False) -> Any:
@@ -144,10 +154,21 @@ class KerasParts(Parts):
         return self.add(layers.Dropout, x, name, rate, noise_shape=(None, 1, 1, 1))
 
     def rescale(self, x: Any, name: str, scale: Any, offset: Any) -> Any:
+        # Keras 3 turns a list of numbers, one for each channel, to the channels of the global image_data_format.
+        scale, offset = ([[value]] if isinstance(value, list) else value for value in (scale, offset))
         return self.add(layers.Rescaling, x, name, scale, offset)
 
     def layer_name(self, x: Any) -> str:
         return x._keras_history[0].name
+
+    def _regularizer(self) -> Any:
+        penalty = self.spec.kernel_regularizer
+        return None if penalty is None else keras.regularizers.L1L2(penalty.l1, penalty.l2)
+
+
+@functools.cache
+def _has_data_format(layer_class: type) -> bool:
+    return "data_format" in inspect.signature(layer_class).parameters
 
 
 def _kernel_initializer() -> Any:

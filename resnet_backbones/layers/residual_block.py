@@ -64,7 +64,9 @@ class ResidualBlock(ResidualLayer):
         )
         self.strides = strides
         # Padding is even on all sides, as torch's, where Keras' "same" would be lopsided.
-        self.pad1 = self._make(keras.layers.ZeroPadding2D, "pad1", 1) if strides > 1 else None
+        self.pad1 = (
+            self._make(keras.layers.ZeroPadding2D, "pad1", 1, data_format="channels_last") if strides > 1 else None
+        )
 
     def build(self, input_shape: Any) -> None:
         """Builds every part."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from resnet_backbones.checks import in_range, positive_integers
-from resnet_backbones.keras_api import activation_function, keras, policy_of
+from resnet_backbones.keras_api import LayersAsMade, activation_function, keras, numbered, policy_of
 from resnet_backbones.layers.batch_norm import BatchNormalization
 
 layers = keras.layers
@@ -46,6 +46,8 @@ class ResidualLayer(keras.layers.Layer):
         self.bn_epsilon = bn_epsilon
         self.zero_init_last = zero_init_last
 
+        self._as_made: LayersAsMade | None = None  # noted in build, once the layers inside are
+        self._changes: dict[str, Any] = {}
         self._conv_strides = conv_strides
         self.conv1 = self._conv("conv1", 3, conv_strides, "valid" if conv_strides > 1 else "same")
         self.bn1 = self._norm("bn1")
@@ -89,6 +91,7 @@ class ResidualLayer(keras.layers.Layer):
             padding=padding,
             use_bias=False,
             kernel_initializer=initializer,
+            data_format="channels_last",
         )
 
     def _norm(self, name: str, gamma: str = "ones") -> Any:
@@ -115,6 +118,8 @@ class ResidualLayer(keras.layers.Layer):
             self.shortcut_bn.build(output)
         self.add.build([output, output])
         super().build(input_shape)
+        self._as_made = LayersAsMade(numbered(self._flatten_layers(include_self=False)))
+        self._as_made.change(self, self.trainable, self._changes)
 
     def call(self, inputs: Any, training: bool | None = None) -> Any:
         """The block's output, see the class."""
@@ -129,8 +134,10 @@ class ResidualLayer(keras.layers.Layer):
         return (batch, *(None if size is None else self._resized(size) for size in (height, width)), self.filters)
 
     def get_config(self) -> dict[str, Any]:
-        """The constructor's arguments that all residual layers have."""
+        """The constructor's arguments that all residual layers have, and what was changed on the layers inside."""
+        changes = self._as_made.changes(self, _REMEDY) if self._as_made else self._changes
         return {
+            **({"layer_changes": changes} if changes else {}),
             **super().get_config(),
             "filters": self.filters,
             "activation": self.activation,
@@ -138,3 +145,17 @@ class ResidualLayer(keras.layers.Layer):
             "bn_epsilon": self.bn_epsilon,
             "zero_init_last": self.zero_init_last,
         }
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> Any:
+        """The layer that ``get_config`` described; what was changed inside is changed when it is built."""
+        arguments = dict(config)
+        changes = arguments.pop("layer_changes", {})
+        layer = super().from_config(arguments)
+        layer._changes = changes
+        return layer
+
+
+_REMEDY = (
+    "A residual block is saved as its arguments with those changed inside it: build such a one of Keras' own layers."
+)

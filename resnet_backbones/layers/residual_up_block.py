@@ -64,7 +64,7 @@ class ResidualUpBlock(ResidualLayer):
             **kwargs,
         )
         self.scale = scale
-        self.up = self._make(keras.layers.UpSampling2D, "up", scale, interpolation="nearest")
+        self.up = self._upsampling("up")
         self.shortcut_up: Any = None  # made in build, where there is a projection to enlarge
 
     def build(self, input_shape: Any) -> None:
@@ -73,8 +73,12 @@ class ResidualUpBlock(ResidualLayer):
         shape = tuple(input_shape)
         self.up.build(shape)
         if self.shortcut_conv is not None:
-            self.shortcut_up = self._make(keras.layers.UpSampling2D, "shortcut_up", self.scale, interpolation="nearest")
+            self.shortcut_up = self._upsampling("shortcut_up")
             self.shortcut_up.build((*shape[:3], self.filters))
+
+    def _upsampling(self, name: str) -> Any:
+        options = {"interpolation": "nearest", "data_format": "channels_last"}
+        return self._make(keras.layers.UpSampling2D, name, self.scale, **options)
 
     def _enter(self, inputs: Any) -> Any:
         return self.up(inputs)

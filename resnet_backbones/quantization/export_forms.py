@@ -162,7 +162,7 @@ def scale_and_offset(layer: Any) -> tuple[Any, Any]:
         Two arrays, of one number or of one number a channel.
     """
     if isinstance(layer, keras.layers.Rescaling):
-        return np.asarray(layer.scale, np.float64), np.asarray(layer.offset, np.float64)
+        return tuple(np.squeeze(np.asarray(values, np.float64)) for values in (layer.scale, layer.offset))
     mean, variance = (np.asarray(values, np.float64).reshape(-1) for values in (layer.mean, layer.variance))
     deviation = np.maximum(np.sqrt(variance), keras.backend.epsilon())  # as the layer itself does
     return (deviation, mean) if layer.invert else (1.0 / deviation, -mean / deviation)

@@ -14,9 +14,9 @@ under ``resnet_backbones``, where any ONNX tool shows it. It reads::
 ``shape`` is the Keras model's, whatever the file's ``layout`` (``"NHWC"`` where left out, or ``"NCHW"``); a batch of
 ``null`` is any number of images. ``resize``, ``"stretch"`` or ``"letterbox"`` where it is known, says how images of
 other sizes were brought to that size in training. A file that resizes images itself says in ``network_size`` [H, W]
-what to. The graph's input is image * ``scale`` + ``offset``, which are numbers or one number a channel; the image is in the Keras
-model's own units. An output's ``parts`` are outputs of the file (of its signature, where it has one), dequantized, then
-concatenated along ``axis``.
+what to. The graph's input is image * ``scale`` + ``offset``, which are numbers or one number per channel; the image is
+in the Keras model's own units. An output's ``parts`` are outputs of the file (of its signature, where it has one),
+dequantized, then concatenated along ``axis``.
 
 ``load`` compares the hash before anything else reads the file, so a damaged file is an error that says so.
 """

@@ -10,6 +10,7 @@ from typing import Any, ClassVar, TypeVar
 from resnet_backbones.checks import MOST_BLOCKS, MOST_STAGES, at_most, in_range, one_of
 from resnet_backbones.errors import UnknownNameError, did_you_mean
 from resnet_backbones.specs.preprocessing import Preprocessing, as_preprocessing, plain
+from resnet_backbones.specs.regularization import KernelRegularizer, as_regularizer
 
 OUTPUT_STRIDES = (8, 16, 32)
 PADDINGS = ("symmetric", "same")
@@ -108,6 +109,8 @@ class BackboneSpec:
         padding: how strided layers are padded: ``"symmetric"``, equally on all sides, as torch does, or ``"same"``, as
             TensorFlow does: for even sizes it pads right and below only.
         preprocessing: ``None``; one of ``PREPROCESSINGS`` by name; a ``Preprocessing`` or a mapping with its fields.
+        kernel_regularizer: penalty on every convolution's kernel, depthwise ones included: ``None``; a number, the
+            factor of L2; ``{"l1": ..., "l2": ...}``; or Keras' ``L1``, ``L2`` or ``L1L2``.
     """
 
     family: ClassVar[str] = ""
@@ -121,6 +124,7 @@ class BackboneSpec:
     output_stride: int = 32
     padding: str = "symmetric"
     preprocessing: Preprocessing | None = None
+    kernel_regularizer: KernelRegularizer | None = None
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -129,6 +133,7 @@ class BackboneSpec:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "preprocessing", as_preprocessing(self.preprocessing))
+        object.__setattr__(self, "kernel_regularizer", as_regularizer(self.kernel_regularizer))
         self._check_names("activation")
         self._check_flags("zero_init_last")
         one_of("output_stride", self.output_stride, OUTPUT_STRIDES)

@@ -1,0 +1,127 @@
+"""KerasCV's tasks as the adapter builds them: KerasCV's classes, saved whole, with a few faults of KerasCV 0.9 mended.
+
+Each class is a subclass of KerasCV's of the same name and does what that does, but for this:
+
+- A saved file, a copy and a pickle keep what was changed on layers after the model was built (frozen layers,
+  activations, regularizers), and the model's name. KerasCV keeps its constructor's arguments only, and Keras 3
+  unfreezes the backbone of a loaded classifier or SegFormer.
+- Detectors decode and compare boxes in float32 under mixed precision, where KerasCV's fail.
+- Boxes without area count as padding; KerasCV's YOLOV8 gets NaN weights of one. A batch without any box, of shape
+  (N, 0, 4), trains; KerasCV's RetinaNet fails.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras_cv
+from keras_cv import bounding_box
+
+from resnet_backbones.adapters.contracts import check_data_format
+from resnet_backbones.backbone import Backbone
+from resnet_backbones.keras_api import (
+    LayersAsMade,
+    global_policy,
+    global_policy_name,
+    numbered,
+    ops,
+    serializable,
+)
+
+_REMEDY = (
+    "A file of a KerasCV task holds its arguments and the changed arguments of its layers. Keep the weights alone "
+    "(model.save_weights), or build such a model from its own layers with keras.Model."
+)
+
+
+class _SavedWhole:
+    """Mixed in before KerasCV's class: saves what was changed on its layers."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        check_data_format(type(self).__name__)
+        super().__init__(*args, **kwargs)
+        self._policy_name = global_policy_name()
+        viewed = getattr(self.backbone, "_viewed", self.backbone)  # type: ignore[attr-defined]
+        inside = {id(layer): layer for layer in (*self._flatten_layers(include_self=False), *_flattened(self.backbone))}  # type: ignore[attr-defined]
+        saved = _flattened(viewed) if isinstance(viewed, Backbone) else []
+        self._as_made = LayersAsMade(numbered(inside.values()), without_arguments=map(id, saved))
+
+    def get_config(self) -> dict[str, Any]:
+        """KerasCV's arguments, the model's name, and what was changed on its layers since it was built."""
+        changes = self._as_made.changes(self, _REMEDY)
+        own = {"name": self.name, "trainable": self.trainable, "policy": self._policy_name}  # type: ignore[attr-defined]
+        return {**own, **super().get_config(), **({"layer_changes": changes} if changes else {})}  # type: ignore[misc]
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> Any:
+        """The task that ``get_config`` described."""
+        arguments = dict(config)
+        changes, trainable = arguments.pop("layer_changes", {}), arguments.pop("trainable", True)
+        with global_policy(arguments.pop("policy")):  # KerasCV's layers take the global one
+            task = super().from_config(arguments)  # type: ignore[misc]
+        task._as_made.change(task, trainable, changes)
+        return task
+
+
+class _Detector(_SavedWhole):
+    """Mixed in before KerasCV's detectors: predicts under mixed precision, trains on images without objects."""
+
+    def decode_predictions(self, predictions: dict[str, Any], images: Any) -> Any:
+        """Boxes, classes and confidences, of raw outputs; computed in float32."""
+        return super().decode_predictions(_float32(predictions), images)  # type: ignore[misc]
+
+    def compute_loss(self, x: Any = None, y: Any = None, y_pred: Any = None, *args: Any, **kwargs: Any) -> Any:
+        """KerasCV's loss, of the boxes that have an area; computed in float32."""
+        boxes = _real_boxes(y, self.bounding_box_format, x)  # type: ignore[attr-defined]
+        return super().compute_loss(x, boxes, _float32(y_pred), *args, **kwargs)  # type: ignore[misc]
+
+
+@serializable("RetinaNet")
+class RetinaNet(_Detector, keras_cv.models.RetinaNet):
+    """``keras_cv.models.RetinaNet``, saved whole."""
+
+
+@serializable("YOLOV8Detector")
+class YOLOV8Detector(_Detector, keras_cv.models.YOLOV8Detector):
+    """``keras_cv.models.YOLOV8Detector``, saved whole."""
+
+
+@serializable("ImageClassifier")
+class ImageClassifier(_SavedWhole, keras_cv.models.ImageClassifier):
+    """``keras_cv.models.ImageClassifier``, saved whole."""
+
+
+@serializable("DeepLabV3Plus")
+class DeepLabV3Plus(_SavedWhole, keras_cv.models.DeepLabV3Plus):
+    """``keras_cv.models.DeepLabV3Plus``, saved whole."""
+
+
+@serializable("SegFormer")
+class SegFormer(_SavedWhole, keras_cv.models.SegFormer):
+    """``keras_cv.models.SegFormer``, saved whole."""
+
+
+def _flattened(model: Any) -> list[Any]:
+    return list(model._flatten_layers())
+
+
+def _float32(tensors: dict[str, Any]) -> dict[str, Any]:
+    return {name: ops.cast(tensor, "float32") for name, tensor in tensors.items()}
+
+
+def _real_boxes(labels: Any, box_format: str, images: Any) -> Any:
+    """The labels, boxes without an area as KerasCV's padding, -1; with a row of padding where there may be no box."""
+    if not isinstance(labels, dict):
+        return labels  # KerasCV says what it takes
+    labels = bounding_box.to_dense(labels)
+    boxes, classes = ops.cast(labels["boxes"], "float32"), ops.cast(labels["classes"], "float32")
+    sizes = bounding_box.convert_format(boxes, source=box_format, target="xywh", images=images)[..., 2:]
+    real = ops.all(sizes > 0.0, axis=-1)
+    boxes = ops.where(real[..., None], boxes, -ops.ones_like(boxes))
+    classes = ops.where(real if len(classes.shape) == 2 else real[..., None], classes, -ops.ones_like(classes))
+    if not boxes.shape[1]:
+        boxes, classes = (
+            ops.pad(tensor, [[0, 0], [0, 1]] + [[0, 0]] * (len(tensor.shape) - 2), constant_values=-1.0)
+            for tensor in (boxes, classes)
+        )
+    return {**labels, "boxes": boxes, "classes": classes}
