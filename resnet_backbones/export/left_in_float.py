@@ -101,5 +101,6 @@ def _does_nothing(kind: int, operator: Any) -> bool:
     if kind == schema.BuiltinOperator.LOCAL_RESPONSE_NORMALIZATION:
         return (options.radius, options.bias, options.alpha, options.beta) == tuple(_CHANGES_NOTHING.values())
     if kind == schema.BuiltinOperator.MAX_POOL_2D:
-        return (options.filterHeight, options.filterWidth, options.strideH, options.strideW) == (1, 1, 1, 1)
+        sizes = (options.filterHeight, options.filterWidth, options.strideH, options.strideW)
+        return sizes == (1, 1, 1, 1) and options.fusedActivationFunction == schema.ActivationFunctionType.NONE
     return False

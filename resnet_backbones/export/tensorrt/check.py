@@ -94,7 +94,7 @@ def check(source: str | os.PathLike[str] | onnx.ModelProto) -> CheckReport:
     https://docs.nvidia.com/deeplearning/tensorrt/latest/inference-library/work-quantized-types.html
     """
     try:
-        from resnet_backbones.export.tensorrt import rules_all
+        from resnet_backbones.export.tensorrt import rules_all, rules_quantizers
     except ModuleNotFoundError as error:
         if error.name != "onnx":
             raise
@@ -104,12 +104,20 @@ def check(source: str | os.PathLike[str] | onnx.ModelProto) -> CheckReport:
         graph = rules_all.read_graph(source)
         findings = _findings(graph, ["valid", "opset"])
         sound = not any(one.rule == "valid" for one in findings)
-        if sound:  # the other rules rely on it
+        if sound and rules_quantizers.for_onnxruntime(graph):  # one cause, not a finding per node
+            findings = [Finding("int8", "graph", _FOR_ONNXRUNTIME, "error")]
+        elif sound:  # the other rules rely on it
             findings = _findings(graph, RULES)
         fused = _fused(graph) if sound else {}
     except UnicodeDecodeError as error:  # of a name; protobuf reads names late
         raise ValueError(f"{name} is damaged: {error}. Copy or export it again.") from error
     return CheckReport(name, findings, fused)
+
+
+_FOR_ONNXRUNTIME = (
+    "all activations are uint8, which is the form for ONNX Runtime; TensorRT reads int8 only. Quantize the model with "
+    "'portable_int8' or 'gpu_int8' and export it with target='tensorrt' (--target tensorrt)."
+)
 
 
 def _findings(graph: Graph, names: Iterable[str]) -> list[Finding]:

@@ -34,6 +34,12 @@ def int8(graph: Graph) -> Found:
             yield "error", node.name, f"quantizes to {type_name(kind)}: use INT8, symmetric, zero point 0."
 
 
+def for_onnxruntime(graph: Graph) -> bool:
+    """Whether a file is in the form of ONNX Runtime's fast kernels: all that Q rounds becomes uint8."""
+    kinds = [_quantized_type(graph, node) for node in graph.of(QUANTIZE)]
+    return len(kinds) > 1 and set(kinds) == {_T.UINT8}
+
+
 def _quantized_type(graph: Graph, node: Node) -> int | None:
     """The integer type of a Q or DQ; ``None`` where only the tensor it reads could tell."""
     if node.input(2):

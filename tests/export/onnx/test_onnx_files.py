@@ -173,3 +173,10 @@ def test_quantization_is_left_as_it_was(portable_detector, for_tensorrt, for_run
     first = portable_detector(pictures[:1], training=False)["box"]
     again = portable_detector(pictures[:1], training=False)["box"]
     np.testing.assert_array_equal(np.asarray(first), np.asarray(again))
+
+
+def test_the_tensorrt_check_of_a_file_for_onnx_runtime_says_one_thing(edge_file):
+    (finding,) = rb.export.tensorrt.check(edge_file.path).findings
+    assert finding.severity == "error"
+    assert "the form for ONNX Runtime" in finding.message
+    assert "--target tensorrt" in finding.message
