@@ -97,7 +97,7 @@ class BiasRounding:
             factor, mean = (values.numpy() for values in self._factor_and_mean(layer))
             beta = 0.0 if layer.beta is None else _values(layer.beta).numpy().astype(np.float64)
             size = np.abs(factor)
-            size = np.maximum(size, LEAST_OF_LARGEST * size.max())
+            size = np.maximum(size, LEAST_OF_LARGEST * (size.max() or 1.0))  # as export_forms does with zeros
             return np.abs(beta - mean * factor) / (_MOST_FOR_LITERT * step * size)
 
     def _steps(self):

@@ -49,3 +49,17 @@ def test_biases_fit_and_reports_pass(kind, normed, factor, tmp_path):
     report = rb.export_model(model, tmp_path / "m.tflite", parity_data=pictures)
     assert report.passed, report.failures
     assert report.parity[0].within_two_steps == 1.0
+
+
+def test_a_batch_norm_that_is_switched_off_whole_leaves_its_shift(tmp_path):
+    image = layers.Input((6, 6, 4))
+    norm = layers.BatchNormalization(gamma_initializer="zeros")
+    model = keras.Model(image, norm(layers.Conv2D(4, 3, use_bias=False)(image)))
+    norm.beta.assign([1.0, 0.2, 0.4, 0.6])
+    pictures = images(8, 6, 6, 4)
+    rb.quantize_post_training(model, calibration_data=pictures)
+    with np.errstate(all="raise"):
+        report = rb.export_model(model, tmp_path / "m.tflite", parity_data=pictures)
+    assert report.passed, report.failures
+    found = rb.runtime.load(tmp_path / "m.tflite").raw(pictures)
+    np.testing.assert_allclose(found["output"], np.asarray(model(pictures)), atol=1.01 / 255)  # one step
