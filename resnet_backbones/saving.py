@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from resnet_backbones.errors import missing
-from resnet_backbones.weights.gate import check_keras_file, unreadable
+from resnet_backbones.weights.gate import check_keras_file, regular_file, unreadable
 
 _HDF5 = b"\x89HDF\r\n\x1a\n"
 # What a saved file mentions -> the module that makes its classes known, and the extra that brings it.
@@ -76,7 +76,7 @@ def _check_kind(path: Path) -> None:
             f"{path} is a folder; load_model reads .keras files. A SavedModel runs with tf.saved_model.load(path), but "
             "cannot be trained or exported as a quantized model: save with model.save('name.keras')."
         )
-    with path.open("rb") as file:
+    with regular_file(path).open("rb") as file:
         head = file.read(len(_HDF5))
     if head == _HDF5:
         raise ValueError(
