@@ -176,6 +176,8 @@ def read_graph(source: str | os.PathLike[str] | onnx.ModelProto) -> Graph:
     if isinstance(source, onnx.ModelProto):
         return Graph(source)
     path = Path(source)
+    if path.exists() and not path.is_file():
+        raise ValueError(f"{path} is a folder, a pipe or a device, not an ONNX file.")
     try:
         model = onnx.load(str(path), load_external_data=False)
     except DecodeError as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -210,6 +211,14 @@ def test_what_is_no_onnx_file_is_an_error_that_says_so(tmp_path):
             rb.export.tensorrt.check(tmp_path / name)
     with pytest.raises(FileNotFoundError):
         rb.export.tensorrt.check(tmp_path / "none.onnx")
+
+
+def test_what_is_no_ordinary_file_is_not_opened(tmp_path):
+    os.mkfifo(tmp_path / "pipe.onnx")
+    (tmp_path / "folder.onnx").mkdir()
+    for name in ("pipe.onnx", "folder.onnx"):
+        with pytest.raises(ValueError, match="not an ONNX file"):
+            rb.export.tensorrt.check(tmp_path / name)
 
 
 def test_damaged_files_are_an_error_or_a_report_and_nothing_else(tmp_path):
