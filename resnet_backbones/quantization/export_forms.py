@@ -20,7 +20,21 @@ _layers = keras.layers
 #: What the scales of a batch norm are raised to in a LiteRT file, as a part of the largest.
 LEAST_OF_LARGEST = 1e-3
 # Operations that leave the range of a tensor to what they read.
-_MOVES = frozenset({"Identity", "Cast", "Reshape", "Transpose", "StridedSlice", "Tile", "ExpandDims", "Squeeze", "Pad"})
+_MOVES = frozenset(
+    {
+        "Identity",
+        "Cast",
+        "Reshape",
+        "Transpose",
+        "StridedSlice",
+        "Tile",
+        "ExpandDims",
+        "Squeeze",
+        "Pad",
+        "Split",
+        "SplitV",
+    }
+)
 
 
 def mended_attributes(layer: Any) -> dict[str, Any]:
@@ -95,7 +109,7 @@ def source_of(values: Any) -> Any:
     """The operation that computes the values of a tensor, which others only move."""
     source = values.op
     while source.type in _MOVES:
-        source = source.inputs[0].op
+        source = source.inputs[1 if source.type == "Split" else 0].op
     return source
 
 
@@ -123,7 +137,23 @@ def joined_in_range(value: Any, quantizer: Callable[[Any], Any], taken_apart: bo
     while source.type in ("Identity", "Cast"):
         source = source.inputs[0].op
     rounded_just_before = source.type.startswith("FakeQuant")
-    return value if rounded_just_before and not taken_apart else quantizer(_pooled(value))
+    if rounded_just_before and not taken_apart:
+        return value
+    return quantizer(_pooled(_rounded_again(value)))
+
+
+def _rounded_again(value: Any) -> Any:
+    """A value with a range that was moved since, rounded to that range, which changes nothing.
+
+    Without it the converter leaves an operator that splits in float where one part is pooled, and so another range's.
+    """
+    source = source_of(value)
+    if source is value.op or not source.type.startswith("FakeQuantWithMinMaxVars"):
+        return value
+    low, high = source.inputs[1:3]
+    return tf.quantization.fake_quant_with_min_max_vars(
+        value, low, high, num_bits=source.get_attr("num_bits"), narrow_range=source.get_attr("narrow_range")
+    )
 
 
 def kept_apart(values: Any, bits: int) -> Any:

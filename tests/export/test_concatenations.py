@@ -91,3 +91,20 @@ def test_a_part_that_is_read_by_itself_is_rounded_twice_as_in_keras(after, tmp_p
     assert "MAX_POOL_2D" not in kinds
     # The steps of the whole are ten times those of the small values: one that falls the other way is ten off.
     assert report.parity[0].mean_steps < 1
+
+
+@pytest.mark.parametrize("pad", [False, True])
+def test_a_part_that_is_joined_and_convolved_stays_in_integers(pad, tmp_path):
+    image = layers.Input((8, 8, 3))
+    split = (keras.ops if hasattr(keras, "ops") else tf).split
+    first, second = split(layers.Activation("silu")(layers.Conv2D(8, 3, padding="same")(image)), 2, axis=-1)
+    inner = layers.Conv2D(4, 3, name="inner")(layers.ZeroPadding2D(1)(second)) if pad else conv(second, name="inner")
+    joined = layers.Concatenate()([first, second, layers.Activation("silu")(inner)])
+    model = keras.Model(image, layers.Conv2D(3, 1)(joined))
+    kernel = model.get_layer("inner").kernel
+    kernel.assign(0.1 * np.asarray(kernel))
+    pictures = images(8, 8, 8, 3)
+    rb.quantize_post_training(model, calibration_data=pictures)
+    report = rb.export_model(model, tmp_path / "m.tflite", parity_data=pictures)
+    assert report.passed, report
+    assert not report.float_operators
