@@ -79,7 +79,8 @@ def _read_tflite(path: Path, found: _Found) -> None:
         code = model.operatorCodes[operator.opcodeIndex]
         kind = kinds[max(code.builtinCode, code.deprecatedBuiltinCode)]
         found.operators[f"{kind} {types[graph.tensors[operator.outputs[0]].type]}"] += 1
-    for tensor in graph.tensors:
+    used = {int(index) for one in (*graph.operators, graph) for index in (*one.inputs, *one.outputs)}
+    for tensor in (tensor for index, tensor in enumerate(graph.tensors) if index in used):
         quantization = tensor.quantization
         scaled = quantization is not None and quantization.scale is not None and len(quantization.scale) > 0
         if scaled:
