@@ -5,7 +5,8 @@ Each class is a subclass of KerasCV's of the same name and does what that does, 
 - A saved file, a copy and a pickle keep what was changed on layers after the model was built (frozen layers,
   activations, regularizers), and the model's name. KerasCV keeps its constructor's arguments only, and Keras 3
   unfreezes the backbone of a loaded classifier or SegFormer.
-- Detectors decode and compare boxes in float32 under mixed precision, where KerasCV's fail.
+- Detectors cast what they decode and compare to float32. Under mixed precision this lets RetinaNet predict on tf_keras;
+  on Keras 3, and in YOLOV8, KerasCV's own layers still mix types and raise TypeError: build the detector in float32.
 - Boxes without area count as padding; KerasCV's YOLOV8 gets NaN weights of one. A batch without any box, of shape
   (N, 0, 4), trains; KerasCV's RetinaNet fails.
 """
@@ -64,7 +65,7 @@ class _SavedWhole:
 
 
 class _Detector(_SavedWhole):
-    """Mixed in before KerasCV's detectors: predicts under mixed precision, trains on images without objects."""
+    """Mixed in before KerasCV's detectors: decodes in float32, trains on images without objects."""
 
     def decode_predictions(self, predictions: dict[str, Any], images: Any) -> Any:
         """Boxes, classes and confidences, of raw outputs; computed in float32."""
