@@ -1,4 +1,4 @@
-"""Files and folders that are written whole or not at all, and that never replace what this library did not write.
+"""Files and folders that are written atomically, and that never replace what this library did not write.
 
 Everything is written into a private folder beside its target and renamed into place at the end. A process that is
 killed leaves that folder behind; the next write to the same place removes it.
