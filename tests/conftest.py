@@ -31,6 +31,16 @@ def seeded():
         keras.utils.set_random_seed(0)
 
 
+@pytest.fixture(autouse=True)
+def stays_in_its_folder():
+    """A test that leaves another working folder behind fails itself, not one that runs after it."""
+    before = os.getcwd()
+    yield
+    after = os.getcwd()
+    os.chdir(before)
+    assert after == before, f"the test left the working folder at {after}: use contextlib.chdir or monkeypatch.chdir"
+
+
 @pytest.fixture
 def registry_as_it_was(monkeypatch):
     """Forgets what a test registers."""

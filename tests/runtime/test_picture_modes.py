@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import itertools
 import os
@@ -204,8 +205,7 @@ def test_every_orientation_is_turned_as_pillow_turns_it(orientation, tmp_path):
 def test_what_is_no_regular_file_is_refused_at_once(tmp_path):
     os.mkfifo(tmp_path / "pipe.png")
     (tmp_path / "folder.png").mkdir()
-    with socket.socket(socket.AF_UNIX) as bound:
-        os.chdir(tmp_path)
+    with socket.socket(socket.AF_UNIX) as bound, contextlib.chdir(tmp_path):
         bound.bind("socket.png")
     (tmp_path / "link.png").symlink_to(tmp_path / "pipe.png")
     (tmp_path / "nowhere.png").symlink_to(tmp_path / "gone.png")
