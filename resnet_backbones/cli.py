@@ -16,6 +16,7 @@ import typer
 
 from resnet_backbones import __version__, cli_benchmark, cli_compare, cli_doctor, cli_export, cli_predict
 from resnet_backbones.cli_common import AsJson, console, errors_in_one_line, fail, must_be_there, print_json
+from resnet_backbones.cli_streams import make_printable, without_greetings
 from resnet_backbones.cli_tables import list_table, print_info
 from resnet_backbones.errors import UnknownNameError, did_you_mean
 from resnet_backbones.files import check_not_read, check_writable
@@ -37,13 +38,11 @@ def main() -> None:
     """Entry point of the ``resnet-backbones`` command."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # TensorFlow's greetings would bury an error's one line
     os.environ.setdefault("TQDM_DISABLE", "1")  # the commands show their progress themselves
-    for stream in ("stdout", "stderr"):
-        if getattr(sys, stream) is None:  # closed by who started this
-            setattr(sys, stream, open(os.devnull, "w"))  # noqa: SIM115  it stays open
-        getattr(sys, stream).reconfigure(errors="backslashreplace")  # of a terminal that knows ASCII alone
+    make_printable()
     try:
         try:
-            app()
+            with without_greetings():
+                app()
         finally:
             sys.stdout.flush()
     except OSError as error:  # of printing: the commands turn their own into one line

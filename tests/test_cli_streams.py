@@ -8,7 +8,9 @@ import subprocess
 import sys
 
 import pytest
+from PIL import Image
 
+import resnet_backbones as rb
 from resnet_backbones.cli_common import _with_options
 from tests.command_lines import run
 
@@ -75,3 +77,36 @@ def test_list_suggests_near_names():
 )
 def test_errors_are_in_the_commands_own_spelling(message, expected):
     assert _with_options(message) == expected
+
+
+def test_greetings_of_native_libraries_are_dropped_and_their_errors_pass():
+    code = """
+import os, sys
+from resnet_backbones.cli_streams import without_greetings
+with without_greetings():
+    os.write(2, b"INFO: Created TensorFlow Lite XNNPACK delegate for CPU.\\n")
+    os.write(2, b"WARNING: All log messages before absl::InitializeLog() is called are written to STDERR\\n")
+    os.write(2, b"I0000 00:00:1795847115.954379   26610 cudart_stub.cc:31] Could not find cuda drivers.\\n")
+    os.write(2, b"E0000 00:00:1795847115.954379   26610 a.cc:31] an error\\nWARNING: of someone else\\n")
+    print("Python's own INFO: line", file=sys.stderr)
+    os.write(2, b"no line's end")
+os.write(2, b"\\nINFO: after it\\n")
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    lines = done.stderr.splitlines()
+    assert "INFO: after it" in lines
+    assert "no line's end" in lines
+    assert [line for line in lines if "INFO: Created" in line or "absl::" in line or line.startswith("I0000")] == []
+    assert {"E0000 00:00:1795847115.954379   26610 a.cc:31] an error", "WARNING: of someone else"} < set(lines)
+    assert "Python's own INFO: line" in lines
+
+
+def test_standard_error_of_predict_and_convert_is_empty(command_files, tmp_path):
+    Image.new("RGB", (40, 30)).save(tmp_path / "a.png")
+    (file, *_) = command_files.folder.glob("*.tflite")
+    done = shell(f"predict {file} {tmp_path / 'a.png'} --no-draw")
+    assert (done.returncode, done.stderr) == (0, "")
+    weights = tmp_path / "a.npz"
+    rb.weights.save(rb.create_backbone("resnet10t", input_shape=(32, 32, 3)), weights)
+    done = shell(f"convert --name resnet10t {weights} {tmp_path / 'b.npz'}")
+    assert (done.returncode, done.stderr) == (0, "")
