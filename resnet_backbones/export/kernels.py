@@ -10,7 +10,7 @@ import numpy as np
 
 from resnet_backbones.export.sources import Sources
 from resnet_backbones.keras_api import float32_variable
-from resnet_backbones.quantization.export_forms import mended_attributes
+from resnet_backbones.quantization.export_forms import never_zero
 from resnet_backbones.quantization.hooks import LayerHook, hook_of, hooks_of
 from resnet_backbones.quantization.quantizers import read
 
@@ -140,8 +140,8 @@ def _factor(norm: Any, *, mended: bool) -> np.ndarray:
     factor = 1.0 / np.sqrt(read(float32_variable(norm.moving_variance)).astype(np.float64) + norm.epsilon)
     if norm.gamma is None:
         return factor
-    gamma = mended_attributes(norm)["gamma"] if mended else read(float32_variable(norm.gamma))
-    return factor * np.asarray(gamma, np.float64)
+    gamma = read(float32_variable(norm.gamma))
+    return factor * (never_zero(gamma) if mended else gamma).astype(np.float64)
 
 
 def _compare(kernel: FileKernel, integers: np.ndarray, scales: np.ndarray, known: np.ndarray) -> tuple[bool, float]:

@@ -48,7 +48,7 @@ def mended_attributes(layer: Any) -> dict[str, Any]:
     bias = _never_nothing if isinstance(layer, _layers.Conv2DTranspose) else _never_uniform
     return {
         name: tf.cast(change(read(float32_variable(layer.__dict__[name]))), layer.compute_dtype)
-        for name, change in (("bias", bias), ("gamma", _never_zero))
+        for name, change in (("bias", bias), ("gamma", never_zero))
         if layer.__dict__.get(name) is not None
     }
 
@@ -201,7 +201,7 @@ def scale_and_offset(layer: Any) -> tuple[Any, Any]:
 def _batch_norm_scale_and_offset(layer: Any) -> tuple[np.ndarray, np.ndarray]:
     scale = 1.0 / np.sqrt(read(float32_variable(layer.moving_variance)) + layer.epsilon)
     if layer.gamma is not None:
-        scale = scale * _never_zero(read(float32_variable(layer.gamma)))
+        scale = scale * never_zero(read(float32_variable(layer.gamma)))
     offset = -scale * read(float32_variable(layer.moving_mean))
     if layer.beta is not None:
         offset = offset + read(float32_variable(layer.beta))
@@ -257,7 +257,7 @@ def _never_nothing(bias: np.ndarray) -> np.ndarray:
     return _never_uniform(bias)
 
 
-def _never_zero(gamma: np.ndarray) -> np.ndarray:
+def never_zero(gamma: np.ndarray) -> np.ndarray:
     """The scale of a batch norm, with zeros raised to a thousandth of the largest.
 
     Folded into a kernel, a zero makes a channel without a scale, and the converter then leaves the whole convolution
