@@ -17,7 +17,6 @@ import numpy as np
 import tensorflow as tf
 
 from resnet_backbones.export.convolutions import convolutions_in_one_operation
-from resnet_backbones.export.parts import OutputParts
 from resnet_backbones.export.preprocess import pixel_range, prepared
 from resnet_backbones.export.sources import Sources
 from resnet_backbones.keras_api import computing_in_float32, keras
@@ -25,6 +24,7 @@ from resnet_backbones.quantization import context
 from resnet_backbones.quantization.export_forms import scale_and_offset
 from resnet_backbones.quantization.hooks import hook_of, layers_and_operations, own_calls_replaced
 from resnet_backbones.quantization.placement.joins import joins_outputs
+from resnet_backbones.quantization.placement.parts import OutputParts
 from resnet_backbones.quantization.placement.trace import LeafCall, Trace, replaced_calls
 
 
@@ -95,7 +95,7 @@ def build_graph(
     """
     trace = Trace(model)
     spec = _single_input(model, trace, batch)
-    joins = [call.layer for call in trace.calls if split_outputs and joins_outputs(trace, call)]
+    joins = [call.layer for call in trace.calls if split_outputs and _returns_parts(trace, call)]
     leading = _leading_preprocessing(trace)
     if mode == context.EXPORT:
         _check_integer_input(model, trace, leading, preprocessing is not None)
@@ -129,10 +129,12 @@ def build_graph(
         flat: list[Any] = []
         for name, tensor in named_outputs(result):
             several = parts.of(tensor)
-            names = [name] if several is None else [f"{name}_{i}" for i in range(len(several))]
-            graph.outputs.append({"name": name, "parts": names, "axis": 0 if several is None else 1})
+            tensors = [tensor] if several is None else several.tensors()
+            names = [name] if several is None else [f"{name}_{i}" for i in range(len(tensors))]
+            joined = {"parts": names, "axis": 0} if several is None else several.described(iter(names))
+            graph.outputs.append({"name": name, **joined})
             graph.part_names.extend(names)
-            flat.extend([tensor] if several is None else several)
+            flat.extend(tensors)
         return flat
 
     graph.sources = Sources(model, trace)
@@ -169,6 +171,12 @@ def _range_of_input(trace: Trace) -> Any:
     readers = [call for call in trace.calls if any(given is tensor for given in call.inputs)]
     ranges = [found.quantizers.get((call.index, "input:0")) for call in readers if (found := hook_of(call.layer))]
     return next(filter(None, ranges), None)
+
+
+def _returns_parts(trace: Trace, call: LeafCall) -> bool:
+    """Whether the call joins what the model returns, without a range of its own."""
+    found = hook_of(call.layer)
+    return joins_outputs(trace, call) and (found is None or (call.index, "output") not in found.quantizers)
 
 
 def _single_input(model: Any, trace: Trace, batch: int | None) -> tf.TensorSpec:

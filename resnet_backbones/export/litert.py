@@ -25,6 +25,7 @@ from resnet_backbones.export.request import QUANTIZED, Emitted, ExportRequest
 from resnet_backbones.quantization import context, quantization_of
 from resnet_backbones.quantization.expressible import check_expressible
 from resnet_backbones.runtime.metadata import append_metadata
+from resnet_backbones.runtime.outputs import Output, joined, part_names
 from resnet_backbones.tasks import task_facts
 
 __all__ = ["check", "convert", "emit", "intermediates", "output_steps", "runner", "timer", "write"]
@@ -159,9 +160,9 @@ def output_steps(data: bytes, graph: ExportGraph) -> dict[str, np.ndarray]:
     for name, index in zip(graph.part_names, subgraph.outputs, strict=True):
         tensor = subgraph.tensors[index]
         if tensor.quantization is not None and tensor.quantization.scale is not None:
-            steps[name] = np.full((1, *tensor.shape[1:]), tensor.quantization.scale[0], np.float32)
+            steps[name] = Output(np.full((1, *tensor.shape[1:]), tensor.quantization.scale[0], np.float32))
     return {
-        output["name"]: np.concatenate([steps[part] for part in output["parts"]], output["axis"])
+        output["name"]: joined(output, steps).floats()
         for output in graph.outputs
-        if all(part in steps for part in output["parts"])
+        if all(part in steps for part in part_names(output))
     }

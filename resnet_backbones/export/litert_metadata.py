@@ -16,6 +16,7 @@ import numpy as np
 from tensorflow.lite.python import schema_py_generated as schema
 
 from resnet_backbones.export.flatbuffer import Appender, read_model, write_model
+from resnet_backbones.runtime.outputs import part_names
 
 ENTRY, LABELS = "TFLITE_METADATA", "labels.txt"
 _IMAGE, _BOXES, _FEATURE = 2, 3, 1  # the union ContentProperties
@@ -42,7 +43,7 @@ def with_standard_metadata(data: bytes, metadata: dict[str, Any]) -> bytes:
     """
     model = read_model(data)
     names = metadata.get("class_names")
-    outputs = [part for output in metadata["outputs"] for part in output["parts"]]
+    outputs = [part for output in metadata["outputs"] for part in part_names(output)]
     entry = schema.MetadataT()
     entry.name = ENTRY
     entry.buffer = Appender(model).buffer(_encoded(_model_metadata(metadata, outputs, bool(names))))

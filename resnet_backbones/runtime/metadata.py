@@ -16,7 +16,7 @@ under ``resnet_backbones``, where any ONNX tool shows it. It reads::
 other sizes were brought to that size in training. A file that resizes images itself says in ``network_size`` [H, W]
 what to. The graph's input is image * ``scale`` + ``offset``, which are numbers or one number per channel; the image is
 in the Keras model's own units. An output's ``parts`` are outputs of the file (of its signature, where it has one),
-dequantized, then concatenated along ``axis``.
+dequantized, then concatenated along ``axis``. A part can be joined of outputs itself: ``{"parts": [...], "axis": 2}``.
 
 ``load`` compares the hash before anything else reads the file, so a damaged file is an error that says so.
 """

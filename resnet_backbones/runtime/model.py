@@ -15,7 +15,7 @@ from resnet_backbones.runtime.decoders import DECODERS, Decoder, Request
 from resnet_backbones.runtime.feeding import Feed
 from resnet_backbones.runtime.images import check_finite, read_image, split_images
 from resnet_backbones.runtime.metadata import read_verified
-from resnet_backbones.runtime.outputs import Joined, Output
+from resnet_backbones.runtime.outputs import Joined, Output, joined, part_names
 from resnet_backbones.runtime.placement import RESIZES, Placement, place, stretched
 from resnet_backbones.runtime.programs import Program, open_program
 from resnet_backbones.runtime.verify_onnx import verify_onnx
@@ -65,11 +65,11 @@ class Model:
         #: What the file says about itself (see ``runtime.metadata``); ``None`` for a foreign file.
         self.metadata = metadata
         names = program.output_shapes
-        self._parts = [(name, [name], 0) for name in names]
+        self._outputs: list[dict[str, Any]] = [{"name": name, "parts": [name]} for name in names]
         self._feed = Feed(program.input_shape, {} if metadata is None else metadata["input"], path)
         if metadata is not None and metadata["outputs"]:
-            self._parts = [(out["name"], out["parts"], out.get("axis", 0)) for out in metadata["outputs"]]
-        absent = sorted({part for _, parts, _ in self._parts for part in parts} - set(names))
+            self._outputs = metadata["outputs"]
+        absent = sorted({part for output in self._outputs for part in part_names(output)} - set(names))
         if absent:
             raise ValueError(
                 f"The metadata of {path} names outputs {absent}, the file has {sorted(names)}: the metadata belongs to "
@@ -113,7 +113,8 @@ class Model:
             batches = [
                 self._joined({n: Output(np.zeros((0, *(size or 0 for size in s[1:])), np.float32)) for n, s in shapes})
             ]
-        return {name: np.concatenate([batch[name].floats() for batch in batches]) for name, _, _ in self._parts}
+        names = [output["name"] for output in self._outputs]
+        return {name: np.concatenate([batch[name].floats() for batch in batches]) for name in names}
 
     def predict(
         self,
@@ -269,13 +270,13 @@ class Model:
 
     def _joined(self, outputs: dict[str, Output]) -> dict[str, Joined]:
         """The file's outputs as the Keras model gives them."""
-        joined = {}
-        for name, parts, axis in self._parts:
+        found = {}
+        for output in self._outputs:
             try:
-                joined[name] = Joined([outputs[part] for part in parts], axis)
+                found[output["name"]] = joined(output, outputs)
             except ValueError as error:
                 raise ValueError(
-                    f"The metadata of {self._path} joins {parts} along axis {axis}, which does not fit ({error}): it "
-                    "belongs to another model. Export it again."
+                    f"The metadata of {self._path} joins {output['parts']} along axis {output.get('axis', 0)}, which "
+                    f"does not fit ({error}): it belongs to another model. Export it again."
                 ) from error
-        return joined
+        return found

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -144,3 +144,26 @@ class Joined:
         if rank == 3 and (len(self.parts) == 1 or self.axis % rank == 1):
             return Rows([part[index] for part in self.parts])
         return Joined([part[index] for part in self.parts], self.axis % rank - 1).floats()
+
+
+def part_names(output: Mapping[str, Any]) -> list[str]:
+    """The outputs of the file that an output of the Keras model is made of, as the metadata says.
+
+    Args:
+        output: an entry of the metadata's ``outputs``.
+    """
+    return [name for part in output["parts"] for name in ([part] if isinstance(part, str) else part_names(part))]
+
+
+def joined(output: Mapping[str, Any], given: Mapping[str, Output]) -> Joined:
+    """An output of the Keras model.
+
+    Args:
+        output: an entry of the metadata's ``outputs``.
+        given: the outputs of the file.
+
+    Raises:
+        ValueError: their shapes do not fit.
+    """
+    parts = [given[part] if isinstance(part, str) else Output(joined(part, given).floats()) for part in output["parts"]]
+    return Joined(parts, output.get("axis", 0))

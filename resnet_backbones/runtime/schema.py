@@ -7,6 +7,7 @@ from collections.abc import Collection
 from typing import Any
 
 MOST_OUTPUTS = 64
+MOST_AXES = 8
 MOST_CLASSES = 100_000
 MOST_DETECTIONS = 10_000
 LONGEST_NAME = 1_000
@@ -136,11 +137,22 @@ def _check_input(given: Values) -> None:
 def _check_output(output: Any, index: int) -> str:
     values = Values(output, f"outputs[{index}]")
     name = values.text("name")
-    parts = values.listed("parts", MOST_OUTPUTS)
-    if not parts or not all(isinstance(part, str) and len(part) <= LONGEST_NAME for part in parts):
-        raise ValueError(f"metadata: outputs[{index}].parts must be names of the file's outputs, not {_shown(parts)}.")
-    values.whole("axis", -8, 8, default=None)
+    _check_parts(values, 0)
     return str(name)
+
+
+def _check_parts(values: Values, depth: int) -> None:
+    """What an output joins: names, and what is joined of names itself."""
+    parts = values.listed("parts", MOST_OUTPUTS)
+    values.whole("axis", -8, 8, default=None)
+    for index, part in enumerate(parts):
+        if isinstance(part, dict) and depth < MOST_AXES:
+            _check_parts(Values(part, f"{values.place}.parts[{index}]"), depth + 1)
+        elif not isinstance(part, str) or len(part) > LONGEST_NAME:
+            parts = []
+    if not parts:
+        shown = _shown(values.values["parts"])
+        raise ValueError(f"metadata: {values.place}.parts must be names of the file's outputs, not {shown}.")
 
 
 def is_whole(value: Any, low: float, high: float) -> bool:

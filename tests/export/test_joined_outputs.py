@@ -74,12 +74,60 @@ def test_several_images_at_once(pictures, tmp_path):
     np.testing.assert_allclose(one["wide"], many["wide"], atol=1e-4)
 
 
-def test_parts_that_are_mixed_are_an_error(pictures, tmp_path):
-    model = rb.quantize_post_training(heads(as_layer, permuted=True), calibration_data=pictures)
-    with pytest.raises(ValueError, match="one after another along axis 1"):
-        rb.export_model(model, tmp_path / "mixed.tflite")
-    assert not list(tmp_path.iterdir())
-    rb.export_model(model, tmp_path / "float.tflite", precision="float32")
+def test_parts_that_are_mixed_share_a_range_and_a_warning_says_what_to_do(pictures, tmp_path):
+    keras.utils.set_random_seed(0)
+    with pytest.warns(UserWarning, match="they share one range.*move them"):
+        model = rb.quantize_post_training(heads(as_layer, permuted=True), calibration_data=pictures)
+    report = rb.export_model(model, tmp_path / "mixed.tflite", parity_data=pictures)
+    assert report.passed, report.failures
+    assert {dtype for _, dtype in report.operators} == {"int8"}
+
+
+def side_by_side(order, join):
+    """Wide values and scores on two levels, joined in an order that some detectors join theirs in."""
+    image = layers.Input((16, 16, 3))
+    level, wide, scores = image, [], []
+    for filters in (8, 12):
+        level = layers.Conv2D(filters, 3, 2, padding="same", activation="relu")(level)
+        wide.append(layers.Conv2D(4, 1, kernel_initializer=keras.initializers.RandomNormal(0, 20.0, seed=1))(level))
+        scores.append(layers.Conv2D(3, 1, activation="sigmoid")(level))
+    if order == "maps":
+        return keras.Model(image, join([wide[1], scores[1]], -1))
+    if order == "rows and columns of maps":
+        return keras.Model(image, join([join([wide[1], wide[1]], 1), join([wide[1], wide[1]], 1)], 2))
+    if order == "joined maps, then rows":
+        pairs = [layers.Reshape((-1, 7))(join(pair, -1)) for pair in zip(wide, scores, strict=True)]
+        return keras.Model(image, join(pairs, 1))
+    wide, scores = ([layers.Reshape((-1, one.shape[-1]))(one) for one in ones] for ones in (wide, scores))
+    if order == "levels of pairs":
+        return keras.Model(image, join([join(pair, -1) for pair in zip(wide, scores, strict=True)], 1))
+    if order == "pair of levels":
+        return keras.Model(image, join([join(wide, 1), join(scores, 1)], -1))
+    if order == "vectors":
+        pooled = [layers.GlobalAveragePooling2D()(one) for one in (level, image)]
+        return keras.Model(image, join([layers.Dense(4)(pooled[0]), layers.Dense(2)(pooled[1])], -1))
+    return keras.Model(image, {"pair": join([wide[0], scores[0]], 2), "levels": join(wide, 1)})
+
+
+ORDERS = (
+    "maps", "rows and columns of maps", "joined maps, then rows", "levels of pairs", "pair of levels", "vectors", "two",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("order", "join", "scheme"),
+    [(order, (bare, as_layer)[at % 2], ("edge_int8", "portable_int8")[at // 2 % 2]) for at, order in enumerate(ORDERS)],
+)
+def test_parts_beside_each_other_on_any_axis_keep_their_scales(order, join, scheme, pictures, tmp_path):
+    keras.utils.set_random_seed(0)
+    pictures = pictures[:, :16, :16]
+    model = rb.quantize_post_training(side_by_side(order, join), scheme, calibration_data=pictures)
+    report = rb.export_model(model, tmp_path / "heads.tflite", parity_data=pictures, batch=1 if join is bare else None)
+    assert report.passed, report.failures
+    assert {dtype for _, dtype in report.operators} == {"int8"}
+    assert "CONCATENATION" not in {kind for kind, _ in report.operators}
+    for parity in report.parity:
+        assert parity.within_two_steps >= 0.99, parity
 
 
 def test_a_concatenation_that_is_computed_with_has_a_range(pictures):

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import warnings
+
 import tensorflow as tf
 
 from resnet_backbones.keras_api import keras
 from resnet_backbones.layers.channels import ChannelSlice
-from resnet_backbones.quantization.placement.trace import LeafCall, Trace
+from resnet_backbones.quantization import context
+from resnet_backbones.quantization.placement.parts import OutputParts
+from resnet_backbones.quantization.placement.trace import LeafCall, Trace, replaced_calls
 from resnet_backbones.quantization.rules import activation_name, rule_of
 from resnet_backbones.quantization.rules import concatenates as layer_concatenates
 
@@ -26,6 +30,46 @@ def joins_outputs(trace: Trace, call: LeafCall) -> bool:
         call: any leaf call of it.
     """
     return concatenates(call) and _only_moved(trace, call.outputs[0])
+
+
+def output_joins(trace: Trace) -> list[LeafCall]:
+    """The calls that concatenate what the model returns, if a file can return their parts.
+
+    Warns where it cannot, since the values of the parts are mixed: those calls then have a range as any other.
+
+    Args:
+        trace: the traced model.
+    """
+    joins = [call for call in trace.calls if joins_outputs(trace, call)]
+    if not joins or not _mixes_parts(trace, joins):
+        return joins
+    names = ", ".join(dict.fromkeys(call.layer.name for call in joins))
+    warnings.warn(
+        f"{names}: the values that these concatenate for an output of {trace.model.name!r} are mixed afterwards, so "
+        "that they share one range. To give each its own, move them (Permute, Reshape) before they are concatenated.",
+        stacklevel=2,
+    )
+    return []
+
+
+def _mixes_parts(trace: Trace, joins: list[LeafCall]) -> bool:
+    """Whether the parts of an output do not stand side by side along axes. Of an open size it is not known."""
+    specs = tf.nest.map_structure(lambda spec: tf.TensorSpec((1, *spec.shape[1:]), spec.dtype), trace.signature)
+    if any(None in spec.shape for spec in tf.nest.flatten(specs)):
+        return False
+    parts, mixed = OutputParts(), False
+
+    def forward(inputs):
+        nonlocal mixed
+        for output in tf.nest.flatten(trace.model(inputs, training=False)):
+            try:
+                parts.of(output)
+            except ValueError:
+                mixed = True
+
+    with context.use_mode(context.FLOAT), replaced_calls([call.layer for call in joins], parts.replacement):
+        tf.function(forward, autograph=False).get_concrete_function(specs)
+    return mixed
 
 
 def concatenates(call: LeafCall) -> bool:

@@ -19,7 +19,7 @@ from typing import Any
 import tensorflow as tf
 
 from resnet_backbones.keras_api import keras
-from resnet_backbones.quantization.placement.joins import joins_outputs
+from resnet_backbones.quantization.placement.joins import output_joins
 from resnet_backbones.quantization.placement.placer import Placer
 from resnet_backbones.quantization.placement.selection import Selection
 from resnet_backbones.quantization.placement.sites import QuantizerSite
@@ -34,6 +34,7 @@ class LiteRTPlacer(Placer):
         super().__init__(trace, selection)
         self._bits_at_output: dict[int, int] = {}  # id of a tensor -> bits of the range its producer gave it
         self._site_at_inputs: dict[tuple[int, int], QuantizerSite] = {}  # (id of a tensor, bits)
+        self._output_joins = output_joins(trace)
         for call in trace.composites:
             self._place_composite(call)
 
@@ -87,7 +88,9 @@ class LiteRTPlacer(Placer):
             return
         self._quantize_inputs(call)
         self.between(call)
-        if joins_outputs(self.trace, call):  # each part keeps its own range, and what moves the whole needs none
+        if any(
+            call is join for join in self._output_joins
+        ):  # each part keeps its own range, and what moves the whole needs none
             self._bits_at_output.update((id(tensor), self._bits(call)) for tensor in call.outputs)
         else:
             self._quantize_output(call, self._bits(call))

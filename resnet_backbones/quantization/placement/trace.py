@@ -53,6 +53,8 @@ class Trace:
     """The leaf calls of one forward pass, in order, and how tensors connect them.
 
     Attributes:
+        model: what was traced.
+        signature: of its inputs.
         calls: the leaf calls, in order.
         composites: the calls of layers of layers, in the order they ended.
 
@@ -71,7 +73,7 @@ class Trace:
                 f"{type(model).__name__} {model.name!r} is not built, so its layers and their order are unknown. "
                 "Call it once on a batch (or build it with an input shape) before quantizing it."
             )
-        self.signature = signature
+        self.model, self.signature = model, signature
         self.calls: list[LeafCall] = []
         self.composites: list[LeafCall] = []
         self._call_of_operation: dict[str, LeafCall] = {}
