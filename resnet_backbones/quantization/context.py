@@ -24,6 +24,7 @@ class _State(threading.local):
         self.mode = QUANTIZE
         self.view = "litert"
         self.calls: dict[int, int] | None = None  # id(layer) -> calls seen in this pass
+        self.training: bool | None = None  # whether the outermost quantized model trains, if it was told
         self.results: dict[tuple[int, int], tuple[Any, Any]] = {}  # (id(quantizer), id(tensor)) -> (tensor, quantized)
         self.records: list[tuple[Any, Any]] | None = None  # (quantizer, tensor), in order of call
         self.kernels: dict[int, Any] = {}  # id(kernel quantizer) -> the tensor that stands for its result
@@ -78,16 +79,47 @@ def rounds_biases() -> bool:
 
 
 @contextlib.contextmanager
-def one_pass() -> Iterator[None]:
-    """One forward pass of the outermost quantized model: calls of shared layers are numbered from zero."""
+def one_pass(training: Any = None) -> Iterator[None]:
+    """One forward pass of the outermost quantized model: calls of shared layers are numbered from zero.
+
+    Args:
+        training: what the model was called with.
+    """
     if _state.calls is not None:  # a quantized model inside a quantized model: the outer one counts
         yield
         return
     _state.calls, _state.results = {}, {}
+    known = bool(training) if isinstance(training, (bool, int)) else _state.training
+    with _training(known):
+        try:
+            yield
+        finally:
+            _state.calls, _state.results = None, {}
+
+
+def train_step() -> contextlib.AbstractContextManager[None]:
+    """Within it, a quantized model trains, unless it is called with ``training=False``."""
+    return _training(True)
+
+
+@contextlib.contextmanager
+def _training(training: bool | None) -> Iterator[None]:
+    previous, _state.training = _state.training, training
     try:
         yield
     finally:
-        _state.calls, _state.results = None, {}
+        _state.training = previous
+
+
+def trains(training: Any) -> Any:
+    """Whether the running pass trains the model, for which ranges follow the data.
+
+    A frozen part of it may be called in inference: its ranges are found in training all the same.
+
+    Args:
+        training: what to take where the model was not told.
+    """
+    return training if _state.training is None else _state.training
 
 
 def call_index(layer: Any, call_sites: int) -> int:

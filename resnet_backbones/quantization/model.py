@@ -51,8 +51,12 @@ class QuantizedModel:
     """Mixed into the class of every quantized model, before its own class."""
 
     def call(self, *args, **kwargs):
-        with context.one_pass():
+        with context.one_pass(kwargs.get("training")):
             return super().call(*args, **kwargs)  # type: ignore[misc]
+
+    def train_step(self, *args, **kwargs):
+        with context.train_step():
+            return super().train_step(*args, **kwargs)  # type: ignore[misc]
 
     def get_config(self) -> dict[str, Any]:
         quantization = quantization_of(self)

@@ -173,6 +173,7 @@ class ActivationQuantizer(keras.layers.Layer):
             return inputs
         if self.litert_only and context.view() == "tensorrt":
             return inputs
+        training = context.trains(training)
         values = tf.cast(inputs, tf.float32)
         if context.mode() in context.EXPORTS:
             low, high = (tf.constant(bound, tf.float32) for bound in self.range())
