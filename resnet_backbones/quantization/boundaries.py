@@ -10,9 +10,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from resnet_backbones.keras_api import added_children
+import tensorflow as tf
+
+from resnet_backbones.keras_api import added_children, input_signature
+from resnet_backbones.quantization import context
 from resnet_backbones.quantization.bias_rounding import BiasRounding
-from resnet_backbones.quantization.hooks import hook_of, hooks_of, layers_and_operations
+from resnet_backbones.quantization.hooks import hook_of, hooks_of, layers_and_operations, quantizers_of
 from resnet_backbones.quantization.model import describes_all_ranges, quantization_of, quantized_models
 from resnet_backbones.quantization.placement.biases import BiasSite
 from resnet_backbones.quantization.placement.selection import Selection
@@ -28,10 +31,12 @@ def check_described(model: Any) -> None:
         model: any built model.
 
     Raises:
-        ValueError: other models were quantized with layers of this one; the message names them.
+        ValueError: other models were quantized with layers of this one, or it calls quantized layers that Keras
+            does not know to be its own; the message names them.
     """
     found = hooks_of(model)
     if not found or (quantization_of(model) is not None and describes_all_ranges(model)):
+        _check_all_tracked(model)
         return
     others = [repr(other.name) for other in quantized_models() if other is not model and _share_layers(model, other)]
     by = f" by the quantization of {', '.join(sorted(set(others)))}" if others else ""
@@ -41,6 +46,27 @@ def check_described(model: Any) -> None:
         "calibration_data= for ranges it needs besides. Or export the model that was quantized, or ask for "
         "precision='float32' to leave the ranges out."
     )
+
+
+def _check_all_tracked(model: Any) -> None:
+    """Refuses quantized layers that a model calls from within a Lambda or an attribute Keras does not track."""
+    own = [*quantizers_of(model), *(q for found in hooks_of(model) for q in found.quantizers.values())]
+    known = {id(quantizer) for quantizer in own}
+    others = [q for other in quantized_models() for q in quantizers_of(other) if id(q) not in known]
+    signature = input_signature(model)
+    if not others or not model.built or signature is None:
+        return
+    with context.use_mode(context.CALIBRATE), context.recording() as records:
+        tf.function(lambda inputs: model(inputs, training=False), autograph=False).get_concrete_function(signature)
+    names = list(dict.fromkeys(quantizer.name for quantizer, _ in records if id(quantizer) not in known))
+    if names:
+        raise ValueError(
+            f"{model.name!r} calls quantized layers that are none of its own ({len(names)} ranges, first: "
+            f"{', '.join(names[:3])}): they stand in a Lambda, or where Keras does not look for layers, and would be "
+            "exported in float. Make the quantized model a layer of a functional model, or an attribute of the model "
+            "that calls it; then quantize_aware(model) completes it. Or ask for "
+            "precision='float32' to leave the ranges out."
+        )
 
 
 def check_again(model: Any, scheme: Scheme, selection: Selection) -> None:

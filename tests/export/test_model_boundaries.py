@@ -174,3 +174,39 @@ def test_a_loaded_model_is_quantized_again_by_the_same_rules(tmp_path):
         rb.quantize_aware(loaded)
     rb.quantize_aware(loaded, exclude=["head"])
     np.testing.assert_array_equal(output(loaded), output(model))
+
+
+class Hiding(keras.Model):
+    """Calls a model that it keeps where Keras does not look for layers."""
+
+    def __init__(self, inner, **kwargs):
+        super().__init__(**kwargs)
+        self.call_inner = lambda images: inner(images)
+        self.own = layers.Dense(3, name="own")
+
+    def call(self, images):
+        return self.own(self.call_inner(images))
+
+
+def _in_a_lambda(inner):
+    image = layers.Input((8, 8, 3))
+    hidden = layers.Lambda(lambda images: inner(images), output_shape=(4,))(image)
+    return keras.Model(image, layers.Dense(3)(hidden))
+
+
+def _hidden(inner):
+    model = Hiding(inner)
+    model(IMAGES[:1])
+    return model
+
+
+@pytest.mark.parametrize("quantized_too", [False, True])
+@pytest.mark.parametrize("wrap", [_in_a_lambda, _hidden])
+def test_a_quantized_model_that_keras_does_not_see_is_no_float_file_of_another(wrap, quantized_too, tmp_path):
+    wrapper = wrap(rb.quantize_post_training(net(), "edge_int8", calibration_data=IMAGES))
+    if quantized_too:
+        rb.quantize_post_training(wrapper, "edge_int8", calibration_data=IMAGES)
+    for name in ("a.tflite", "a"):
+        with pytest.raises(ValueError, match=r"quantized layers that are none of its own \(\d+ ranges, first: first_"):
+            rb.export_model(wrapper, tmp_path / name)
+    assert rb.export_model(wrapper, tmp_path / "a.tflite", precision="float32", parity_data=IMAGES).passed
