@@ -17,6 +17,7 @@ from resnet_backbones.export.census import take_census
 from resnet_backbones.export.flatbuffer import Appender, read_model, write_model
 from resnet_backbones.export.graph import ExportGraph, build_graph
 from resnet_backbones.export.int16 import with_integer_ends
+from resnet_backbones.export.layer_forms import enlarged_form
 from resnet_backbones.export.left_in_float import float_forms, without_detours
 from resnet_backbones.export.litert_file import computed_tensors, file_kernels, intermediates, timer
 from resnet_backbones.export.litert_metadata import with_standard_metadata
@@ -24,6 +25,7 @@ from resnet_backbones.export.postprocess import check_post_processing, with_post
 from resnet_backbones.export.request import QUANTIZED, Emitted, ExportRequest
 from resnet_backbones.quantization import context, quantization_of
 from resnet_backbones.quantization.expressible import check_expressible
+from resnet_backbones.quantization.hooks import quantizers_of
 from resnet_backbones.runtime.metadata import append_metadata
 from resnet_backbones.runtime.outputs import Output, joined, part_names
 from resnet_backbones.tasks import task_facts
@@ -87,7 +89,7 @@ def emit(model: Any, request: ExportRequest) -> Emitted:
         mode=mode,
         batch=request.batch,
         preprocessing=request.preprocessing,
-        forms=float_forms(model) if request.quantized else lambda layer: None,
+        forms=_forms(model) if request.quantized else lambda layer: None,
     )
     data = convert(graph, request.precision, uint8_input=request.quantized and request.preprocessing is not None)
     emitted = Emitted(data, take_census(data), graph.metadata, tensors=computed_tensors(data), sources=graph.sources)
@@ -97,6 +99,12 @@ def emit(model: Any, request: ExportRequest) -> Emitted:
         return emitted
     data, facts = with_post_processing(data, graph, task_facts(model), graph.network_size)
     return replace(emitted, data=data, census=take_census(data), metadata={**graph.metadata, **facts}, bare=emitted)
+
+
+def _forms(model: Any) -> Callable[[Any], Callable[..., Any] | None]:
+    """What to call in place of a quantized model's layers. Of tiles, LiteRT has none with 16 bits."""
+    in_float, wide = float_forms(model), any(quantizer.bits == 16 for quantizer in quantizers_of(model))
+    return lambda layer: in_float(layer) or (enlarged_form(layer) if wide else None)
 
 
 def convert(graph: ExportGraph, precision: str, *, uint8_input: bool = False) -> bytes:

@@ -67,7 +67,9 @@ def write(emitted: Emitted, metadata: dict[str, Any], path: Path) -> None:
         metadata: see ``runtime.metadata``.
         path: where to.
     """
-    tf.saved_model.save(emitted.data, str(path), signatures={SIGNATURE: emitted.data.serve})
+    # It is for serving: custom gradients, such as SiLU's, read tensors that a frozen function has no more.
+    options = tf.saved_model.SaveOptions(experimental_custom_gradients=False)
+    tf.saved_model.save(emitted.data, str(path), signatures={SIGNATURE: emitted.data.serve}, options=options)
     (path / METADATA).parent.mkdir(exist_ok=True)
     (path / METADATA).write_text(json.dumps(metadata, indent=1, allow_nan=False), encoding="utf-8")
 

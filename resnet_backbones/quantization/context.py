@@ -1,7 +1,7 @@
 """What a quantized layer should do right now, and which call of a shared layer this is.
 
 The state is per thread and only read while Python runs a model's ``call``: eagerly, or while a ``tf.function``
-is traced. A traced function keeps the mode it was traced in.
+is traced. A traced function keeps the mode it was traced in; Keras' own steps are traced anew (``traced_steps``).
 """
 
 from __future__ import annotations
@@ -10,6 +10,8 @@ import contextlib
 import threading
 from collections.abc import Callable, Iterator
 from typing import Any
+
+from resnet_backbones.quantization.traced_steps import apart
 
 QUANTIZE = "quantize"  # fake-quantize; in training mode also observe ranges
 FLOAT = "float"  # as if never quantized
@@ -41,12 +43,13 @@ def mode() -> str:
 
 @contextlib.contextmanager
 def use_mode(new_mode: str) -> Iterator[None]:
-    """Within it, quantized layers of this thread work in another mode."""
-    previous, _state.mode = _state.mode, new_mode
-    try:
-        yield
-    finally:
-        _state.mode = previous
+    """Within it, quantized layers of this thread work in another mode, in ``predict``, ``evaluate`` and ``fit`` too."""
+    with apart() if new_mode != _state.mode else contextlib.nullcontext():
+        previous, _state.mode = _state.mode, new_mode
+        try:
+            yield
+        finally:
+            _state.mode = previous
 
 
 def view() -> str:
@@ -66,11 +69,12 @@ def use_view(new_view: str) -> Iterator[None]:
     """
     if new_view not in ("litert", "tensorrt"):
         raise ValueError(f"A view is 'litert' or 'tensorrt', got {new_view!r}.")
-    previous, _state.view = _state.view, new_view
-    try:
-        yield
-    finally:
-        _state.view = previous
+    with apart() if new_view != _state.view else contextlib.nullcontext():
+        previous, _state.view = _state.view, new_view
+        try:
+            yield
+        finally:
+            _state.view = previous
 
 
 def rounds_biases() -> bool:

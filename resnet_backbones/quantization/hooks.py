@@ -31,6 +31,7 @@ from resnet_backbones.quantization.placement.sites import QuantizerSite
 from resnet_backbones.quantization.quantizers import ActivationQuantizer, BatchNormFreeze, KernelQuantizer
 from resnet_backbones.quantization.rules import activation_name, concatenates, rule_of
 from resnet_backbones.quantization.schemes import Scheme
+from resnet_backbones.quantization.traced_steps import note_traced_step
 
 _HOOK = "_quantization_hook"
 
@@ -133,6 +134,7 @@ class LayerHook:
 
     @tf.autograph.experimental.do_not_convert
     def call(self, *args, **kwargs):
+        note_traced_step()
         if context.mode() == context.FLOAT:
             return self._call(*args, **kwargs)
         if self.freeze is not None and len(args) > 1:  # training and mask, given by position

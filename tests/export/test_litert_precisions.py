@@ -124,3 +124,11 @@ def test_activations_of_other_bits_can_be_trained_but_not_exported(tmp_path):
     with pytest.raises(ValueError, match="8 or 16 bits; .* of .* have other bits"):
         exported(model, tmp_path, Scheme("a6", activation_bits=6))
     assert np.isfinite(np.asarray(model(images(1, 16, 16, 3)))).all()
+
+
+@pytest.mark.parametrize("size", [2, (1, 3)])
+def test_nearest_upsampling_has_an_int16_form(size, tmp_path):
+    """Keras makes it of tiles, of which LiteRT has none with 16 bits."""
+    report = exported(small_net(lambda x: layers.Conv2D(3, 1)(layers.UpSampling2D(size)(x))), tmp_path, "edge_int16x8")
+    assert report.verdict == "PASSED"
+    assert {dtype for _, dtype in report.operators} == {"int16"}

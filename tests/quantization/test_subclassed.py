@@ -156,3 +156,18 @@ def test_what_has_no_range_is_float_and_reported(images, tmp_path):
     assert {kind for kind, dtype in report.operators if dtype == "float32"} >= {"LOGISTIC", "MUL"}
     assert any("MUL" in reason for reason in report.float_operators.values())
     assert report.parity[0].cosine > 0.999
+
+
+@pytest.mark.parametrize("target", ["onnxruntime", "tensorrt"])
+def test_a_portable_resnet_of_classes_has_both_onnx_files(target, images, tmp_path):
+    """Behind a bare ReLU, whose range is symmetric, a sum reads the rounded values and not the integers."""
+    keras.utils.set_random_seed(0)
+    net = Net()
+    net(images[:1])
+    randomise(net)
+    rb.quantize_post_training(net, "portable_int8", calibration_data=images)
+    report = rb.export_model(net, tmp_path / "net.onnx", target=target, parity_data=images)
+    assert report.verdict == "PASSED"
+    assert report.int8_mac_share == 1.0
+    if target == "tensorrt":
+        assert rb.export.tensorrt.check(report.path).ok

@@ -13,6 +13,7 @@ import onnxruntime
 from resnet_backbones import runtime
 from resnet_backbones.export.graph import build_graph
 from resnet_backbones.export.kernels import FileKernel
+from resnet_backbones.export.layer_forms import plain_form
 from resnet_backbones.export.onnx.census import take_census
 from resnet_backbones.export.onnx.convert import to_onnx
 from resnet_backbones.export.onnx.fold import fold_scales_and_offsets
@@ -20,7 +21,6 @@ from resnet_backbones.export.onnx.forms import matrix_products_as_gemm, name_har
 from resnet_backbones.export.onnx.half import to_half
 from resnet_backbones.export.onnx.integers import round_what_is_between
 from resnet_backbones.export.onnx.kernels import Kernel, attach, write_kernels
-from resnet_backbones.export.onnx.layer_forms import plain_form
 from resnet_backbones.export.onnx.layout import tidy
 from resnet_backbones.export.onnx.nodes import Graph
 from resnet_backbones.export.onnx.pads import enlarge_outputs, merge_pads

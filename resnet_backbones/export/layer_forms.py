@@ -1,4 +1,4 @@
-"""Layers computed by the operator that ONNX has for them, where Keras computes them by several."""
+"""Layers computed by the operator that a format has for them, where Keras computes them by several."""
 
 from __future__ import annotations
 
@@ -12,14 +12,25 @@ from resnet_backbones.keras_api.operations import is_operation
 
 
 def plain_form(layer: Any) -> Callable[..., Any] | None:
-    """What to call in place of a layer or a bare operation, with the same result.
+    """What to call for ONNX in place of a layer or a bare operation, with the same result.
 
     Args:
         layer: any layer, or a bare operation of a functional model.
 
     Returns:
-        For nearest upsampling of rows or columns, which is made of reshapes and tiles, the resizing operator;
-        ``None`` for all else.
+        For enlargements see :func:`enlarged_form`; ``None`` for all else.
+    """
+    return enlarged_form(layer)
+
+
+def enlarged_form(layer: Any) -> Callable[..., Any] | None:
+    """What to call in place of nearest upsampling of rows or columns, which Keras makes of reshapes and tiles.
+
+    Args:
+        layer: any layer, or a bare operation of a functional model.
+
+    Returns:
+        The resizing operator; ``None`` for all else.
     """
     if isinstance(layer, keras.layers.UpSampling2D):
         nearest = layer.interpolation == "nearest" and layer.data_format == "channels_last"
