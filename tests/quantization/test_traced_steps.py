@@ -87,10 +87,11 @@ def test_a_callback_may_switch_and_training_goes_on_with_the_function_it_had(mod
     assert len(set(map(id, functions))) == 1
 
 
-def test_export_leaves_the_traced_steps_alone(tmp_path):
+def test_quantizing_and_exporting_leave_traced_steps_alone(tmp_path):
     model = quantized()
     before = model.predict(IMAGES, verbose=0)
     traced = model.predict_function
+    quantized()
     rb.export_model(model, tmp_path / "it.onnx", target="tensorrt", parity_data=IMAGES)
     assert model.predict_function is traced
     np.testing.assert_array_equal(model.predict(IMAGES, verbose=0), before)
