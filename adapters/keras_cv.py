@@ -50,8 +50,9 @@ SEGFORMER_LEVELS = ("P2", "P3", "P4", "P5")
 register_task(keras_cv.models.RetinaNet, TaskDescriptor("retinanet", retinanet_metadata))
 register_task(keras_cv.models.YOLOV8Detector, TaskDescriptor("yolo_v8_detector", yolo_v8_metadata, int8_share=0.95))
 register_task(keras_cv.models.ImageClassifier, TaskDescriptor("image_classifier", classifier_metadata))
-register_task(keras_cv.models.DeepLabV3Plus, TaskDescriptor("segmentation", segmenter_metadata))
-register_task(keras_cv.models.SegFormer, TaskDescriptor("segmentation", segmenter_metadata))
+_SEGMENTATION = TaskDescriptor("segmentation", segmenter_metadata, class_per_pixel=True)
+register_task(keras_cv.models.DeepLabV3Plus, _SEGMENTATION)
+register_task(keras_cv.models.SegFormer, _SEGMENTATION)
 
 
 def retinanet(

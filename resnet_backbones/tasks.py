@@ -30,12 +30,15 @@ class TaskDescriptor:
             distribution-focal box decoding.
         int8_share: least share of the multiply-accumulates, 0 to 1, that an int8 file computes in int8, for its report
             to pass.
+        class_per_pixel: whether the output holds a score a class and pixel. The report of a file then looks at the
+            classes of the pixels, besides values.
     """
 
     name: str
     metadata: Callable[[Any], dict[str, Any]]
     keep_float: tuple[str, ...] = ()
     int8_share: float = 0.99
+    class_per_pixel: bool = False
 
 
 _TASKS: dict[type, TaskDescriptor] = {}

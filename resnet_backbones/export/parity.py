@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -15,6 +16,13 @@ WITHIN_TWO_STEPS = 0.99
 TIMES_ITS_OWN = 2.0
 #: Least cosine whatever the model's own deviation is.
 LEAST_COSINE = 0.99
+#: Of scores a class and pixel: least share of the pixels whose class is Keras'. With that many, and as good a part of
+#: each class, values may be further off: at the edge of an object the softmax takes many steps from pixel to pixel.
+SAME_CLASS = 0.995
+#: With that many, the cosine may be ``LEAST_COSINE``: of a network sure of each pixel it is no more than their share.
+NEARLY_ALL = 0.999
+#: The same of each class by itself, of those that hold so large a part of the pixels.
+SAME_CLASS_OF_EACH, PART_OF_A_CLASS = 0.95, 0.01
 
 
 @dataclass(frozen=True)
@@ -29,6 +37,10 @@ class OutputParity:
         cosine: between the two, flattened.
         of_itself: the same between runs of the quantized Keras model itself, each value shifted by
             3e-5 of a step at most before it is rounded; measured where the file would fail without.
+        same_class: of a segmentation, share of the pixels whose class is Keras', or one that Keras scores within two
+            steps of it; ``None`` for other outputs.
+        same_class_of_worst: the same of the class that fares worst, of those with 1 % of the pixels or more; ``None``
+            where all pixels have one class but 1 %, which any file might give them.
     """
 
     name: str
@@ -38,6 +50,8 @@ class OutputParity:
     within_two_steps: float | None
     cosine: float
     of_itself: tuple[OutputParity, ...] = ()
+    same_class: float | None = None
+    same_class_of_worst: float | None = None
 
     @property
     def cosine_wanted(self) -> float:
@@ -52,6 +66,14 @@ class OutputParity:
         return min(WITHIN_TWO_STEPS, 1.0 - TIMES_ITS_OWN * float(np.mean(own))) if own else WITHIN_TWO_STEPS
 
     @property
+    def classes_agree(self) -> bool:
+        """Whether a segmentation gives pixels Keras' classes."""
+        if self.same_class is None or self.same_class_of_worst is None or self.same_class_of_worst < SAME_CLASS_OF_EACH:
+            return False
+        wanted = LEAST_COSINE if self.same_class >= NEARLY_ALL else self.cosine_wanted
+        return self.same_class >= SAME_CLASS and self.cosine >= wanted
+
+    @property
     def failures(self) -> list[str]:
         """What does not pass, in words."""
         found = []
@@ -64,10 +86,18 @@ class OutputParity:
                 f"output {self.name!r}: {100 * self.within_two_steps:.2f} % of the values within two steps of Keras, "
                 f"{100 * self.within_two_steps_wanted:.4g} % are wanted"
             )
-        return found
+        if found and self.same_class_of_worst is not None:
+            found.append(
+                f"output {self.name!r}: {100 * (self.same_class or 0.0):.2f} % of the pixels have Keras' class, of the "
+                f"worst class {100 * self.same_class_of_worst:.2f} %; {100 * SAME_CLASS:.4g} % and "
+                f"{100 * SAME_CLASS_OF_EACH:.4g} % would make up for values"
+            )
+        return [] if self.classes_agree else found
 
 
-def output_parity(name: str, exported: np.ndarray, expected: np.ndarray, step: np.ndarray | None) -> OutputParity:
+def output_parity(
+    name: str, exported: np.ndarray, expected: np.ndarray, step: np.ndarray | None, class_per_pixel: bool = False
+) -> OutputParity:
     """Compares one output.
 
     Args:
@@ -75,11 +105,13 @@ def output_parity(name: str, exported: np.ndarray, expected: np.ndarray, step: n
         exported: what the file gave, dequantized, float32.
         expected: what the Keras model gave, same shape.
         step: size of an int8 step, broadcastable; ``None`` for a float file.
+        class_per_pixel: whether its last axis holds a score a class, the highest of which counts.
     """
     error = np.abs(exported.astype(np.float64) - expected)
     steps = error if step is None else error / step
     norms = np.linalg.norm(exported.astype(np.float64)) * np.linalg.norm(expected.astype(np.float64))
     product = float(np.sum(exported.astype(np.float64) * expected))
+    classes = _same_classes(exported, expected, 0.0 if step is None else step) if class_per_pixel else (None, None)
     return OutputParity(
         name,
         int(error.size),
@@ -87,4 +119,18 @@ def output_parity(name: str, exported: np.ndarray, expected: np.ndarray, step: n
         float(steps.mean()) if error.size else 0.0,
         None if step is None else float(np.mean(steps <= 2.0 + 1e-3)),  # a step is a float32: allow its rounding
         product / float(norms) if norms else 1.0,
+        same_class=classes[0],
+        same_class_of_worst=classes[1],
     )
+
+
+def _same_classes(exported: np.ndarray, expected: np.ndarray, step: Any) -> tuple[float | None, float | None]:
+    """Share of the pixels whose class is Keras', or as good as that, of all and of the class that fares worst."""
+    if expected.ndim < 3 or expected.shape[-1] < 2 or not expected.size:
+        return None, None
+    nearly_best = expected >= expected.max(-1, keepdims=True) - 2.001 * np.broadcast_to(step, expected.shape)
+    same = np.take_along_axis(nearly_best, exported.argmax(-1)[..., None], -1)[..., 0]
+    classes = expected.argmax(-1)
+    shares = [np.mean(classes == number) for number in range(expected.shape[-1])]
+    of_each = [np.mean(same[classes == number]) for number, share in enumerate(shares) if share >= PART_OF_A_CLASS]
+    return float(np.mean(same)), float(min(of_each)) if len(of_each) > 1 else None

@@ -93,6 +93,12 @@ def _sentences(report: ExportReport) -> Iterator[str]:
             )
             + "."
         )
+    for entry in report.parity:
+        if entry.same_class_of_worst is not None:
+            yield (
+                f"Output {entry.name!r}: {100 * (entry.same_class or 0.0):.2f} % of the pixels have the class that "
+                f"Keras gives them, of the worst class {100 * entry.same_class_of_worst:.2f} %."
+            )
     yield report.verdict
 
 

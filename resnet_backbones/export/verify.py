@@ -23,6 +23,7 @@ from resnet_backbones.export.request import UNCHANGED, Emitted, ExportRequest
 from resnet_backbones.keras_api import computing_in_float32
 from resnet_backbones.quantization import context
 from resnet_backbones.quantization.rounding_noise import rounding_noise
+from resnet_backbones.tasks import task_of
 
 _RUNS = 3  # of the Keras model with its values shifted
 
@@ -74,7 +75,9 @@ class Verification:
         return _joined(named_outputs(self._keras(images)) for images in batches)
 
     def _compared(self, name: str, values: np.ndarray, expected: np.ndarray) -> OutputParity:
-        return output_parity(name, values, expected, self._emitted.steps.get(name))
+        task = task_of(self._model)
+        by_class = task is not None and task.class_per_pixel
+        return output_parity(name, values, expected, self._emitted.steps.get(name), by_class)
 
     def layers(self, batches: list[np.ndarray]) -> list[LayerParity]:
         """Compares what each layer call returns.
