@@ -6,6 +6,10 @@ building (see :mod:`resnet_backbones.adapters.contracts`).
 On Keras 3 compile detectors with ``jit_compile=False``: their label encoding does not compile with XLA.
 A loaded detector comes back uncompiled: compile it again before training on.
 
+KerasCV's decoders drop boxes below a score, 0.5 in RetinaNet and 0.2 in YOLOV8, whatever reads them. Average precision
+needs the weak boxes too: to measure it give ``prediction_decoder=`` a ``confidence_threshold`` of about 0.01 (one
+RetinaNet's mAP read 0.034 instead of 0.169), and leave the default for use.
+
 Source: Wood et al., KerasCV, https://github.com/keras-team/keras-cv
 """
 
@@ -41,10 +45,10 @@ from resnet_backbones.tasks import TaskDescriptor, register_task
 __all__ = ["deeplab_v3_plus", "faster_rcnn", "image_classifier", "retinanet", "segformer", "yolo_v8_detector"]
 
 _DETECTOR_STRIDES = {"P3": 8, "P4": 16, "P5": 32}
-RETINANET = Contract("RetinaNet", _DETECTOR_STRIDES, multiple=32)
-YOLO_V8 = Contract("YOLOV8Detector", _DETECTOR_STRIDES, multiple=32)
+RETINANET = Contract("RetinaNet", _DETECTOR_STRIDES, multiple=32, static_size=True)
+YOLO_V8 = Contract("YOLOV8Detector", _DETECTOR_STRIDES, multiple=32, static_size=True)
 IMAGE_CLASSIFIER = Contract("ImageClassifier", single_output=True)
-DEEPLAB_V3_PLUS = Contract("DeepLabV3Plus", {"P2": 4, "P5": 32}, multiple=32)
+DEEPLAB_V3_PLUS = Contract("DeepLabV3Plus", {"P2": 4, "P5": 32}, multiple=32, static_size=True)
 SEGFORMER_LEVELS = ("P2", "P3", "P4", "P5")
 
 register_task(keras_cv.models.RetinaNet, TaskDescriptor("retinanet", retinanet_metadata))
@@ -71,7 +75,7 @@ def retinanet(
     """A RetinaNet detector.
 
     Args:
-        backbone: levels P3, P4, P5 at strides 8, 16, 32; height and width divide by 32 (or are open).
+        backbone: levels P3, P4, P5 at strides 8, 16, 32; height and width known, and divide by 32.
         num_classes: classes without background.
         bounding_box_format: of labels and predictions, e.g. ``"xywh"`` (pixels, left top corner and size).
         anchor_generator: a ``keras_cv.layers.AnchorGenerator`` of five levels at strides 8, 16, 32, 64, 128. The
@@ -79,7 +83,8 @@ def retinanet(
             of anchors a cell; the heads are made to match.
         label_encoder: a ``RetinaNetLabelEncoder``, in place of ``anchor_generator``.
         prediction_decoder: a ``keras_cv.layers.NonMaxSuppression`` (default: IoU 0.5, confidence 0.5, 100
-            detections) or ``MultiClassNonMaxSuppression``.
+            detections) or ``MultiClassNonMaxSuppression``. ``predict``, KerasCV's metrics and exported files see no box
+            below its ``confidence_threshold``: for mAP give one of 0.01, with ``from_logits=True``.
         head_depth: 3x3 convolutions of 256 channels in each head before its last; the heads run on every level, so
             a smaller number saves much on a CPU. KerasCV's own is 3, the paper's 4.
         classification_head: a layer in place of the usual head; gives ``num_classes`` times anchors a cell channels.
@@ -133,11 +138,12 @@ def yolo_v8_detector(
     """A YOLOV8 detector.
 
     Args:
-        backbone: levels P3, P4, P5 at strides 8, 16, 32; height and width divide by 32 (or are open).
+        backbone: levels P3, P4, P5 at strides 8, 16, 32; height and width known, and divide by 32.
         num_classes: classes without background.
         bounding_box_format: of labels and predictions, e.g. ``"xywh"``.
         fpn_depth: depth of the pyramid's blocks, 1 to 3.
-        **kwargs: passed to ``keras_cv.models.YOLOV8Detector``: ``label_encoder``, ``prediction_decoder``, ``name``.
+        **kwargs: passed to ``keras_cv.models.YOLOV8Detector``: ``label_encoder``, ``name``, ``prediction_decoder``
+            (default: IoU 0.7, confidence 0.2; for mAP give one with ``confidence_threshold=0.01, from_logits=False``).
 
     Returns:
         ``keras_cv.models.YOLOV8Detector`` with outputs ``boxes`` (batch, cells, 64), distributions over distances,
@@ -200,7 +206,7 @@ def deeplab_v3_plus(
 
     Args:
         backbone: levels P2, P5 at strides 4, 32. KerasCV's upsampling is fixed for these, so no dilated backbone;
-            height and width divide by 32 (or are open).
+            height and width known, and divide by 32.
         num_classes: classes, background included.
         projection_filters: channels the low-level features are projected to.
         **kwargs: passed to ``keras_cv.models.DeepLabV3Plus``: ``spatial_pyramid_pooling``,

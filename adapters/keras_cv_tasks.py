@@ -5,14 +5,15 @@ Each class is a subclass of KerasCV's of the same name and does what that does, 
 - A saved file, a copy and a pickle keep what was changed on layers after the model was built (frozen layers,
   activations, regularizers), and the model's name. KerasCV keeps its constructor's arguments only, and Keras 3
   unfreezes the backbone of a loaded classifier or SegFormer.
-- Detectors cast what they decode and compare to float32. Under mixed precision this lets RetinaNet predict on tf_keras;
-  on Keras 3, and in YOLOV8, KerasCV's own layers still mix types and raise TypeError: build the detector in float32.
+- Detectors encode labels and decode boxes in float32. Under mixed precision KerasCV's mix types and raise TypeError:
+  neither detector predicts, and some do not train.
 - Boxes without area count as padding; KerasCV's YOLOV8 gets NaN weights of one. A batch without any box, of shape
   (N, 0, 4), trains; KerasCV's RetinaNet fails.
 """
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any
 
 import keras_cv
@@ -21,12 +22,16 @@ from keras_cv import bounding_box
 from resnet_backbones.adapters.contracts import check_data_format
 from resnet_backbones.backbone import Backbone
 from resnet_backbones.keras_api import (
+    IS_KERAS_3,
     LayersAsMade,
     global_policy,
     global_policy_name,
+    keras,
     numbered,
     ops,
+    policy_of,
     serializable,
+    set_float32,
 )
 
 _REMEDY = (
@@ -69,12 +74,32 @@ class _Detector(_SavedWhole):
 
     def decode_predictions(self, predictions: dict[str, Any], images: Any) -> Any:
         """Boxes, classes and confidences, of raw outputs; computed in float32."""
-        return super().decode_predictions(_float32(predictions), images)  # type: ignore[misc]
+        with self._in_float32(images):
+            return super().decode_predictions(_float32(predictions), ops.cast(images, "float32"))  # type: ignore[misc]
 
     def compute_loss(self, x: Any = None, y: Any = None, y_pred: Any = None, *args: Any, **kwargs: Any) -> Any:
         """KerasCV's loss, of the boxes that have an area; computed in float32."""
-        boxes = _real_boxes(y, self.bounding_box_format, x)  # type: ignore[attr-defined]
-        return super().compute_loss(x, boxes, _float32(y_pred), *args, **kwargs)  # type: ignore[misc]
+        with self._in_float32(x):
+            x = ops.cast(x, "float32")
+            boxes = _real_boxes(y, self.bounding_box_format, x)  # type: ignore[attr-defined]
+            return super().compute_loss(x, boxes, _float32(y_pred), *args, **kwargs)  # type: ignore[misc]
+
+    def _in_float32(self, images: Any) -> Any:
+        """Have the layers that handle boxes compute in float32: those there are for good, those made within it too."""
+        if None in tuple(images.shape[1:3]):
+            raise ValueError(
+                f"{type(self).__name__} places boxes on a grid of anchors, so it needs images of known size; it "
+                f"is given {tuple(images.shape)}. Create its backbone with one, create_backbone(name, "
+                "input_shape=(512, 512, 3)), and bring all images to that size."
+            )
+        for layer in (self.prediction_decoder, self.label_encoder):  # type: ignore[attr-defined]
+            set_float32(layer)
+        anchors = (getattr(self, "anchor_generator", None), getattr(self.label_encoder, "anchor_generator", None))  # type: ignore[attr-defined]
+        for generator in anchors:
+            for level in getattr(generator, "anchor_generators", {}).values():
+                level.dtype = "float32"
+        # Only where it is another one: replicas of tf.distribute are threads, and share it.
+        return global_policy("float32") if global_policy_name() != "float32" else contextlib.nullcontext()
 
 
 @serializable("RetinaNet")
@@ -85,6 +110,16 @@ class RetinaNet(_Detector, keras_cv.models.RetinaNet):
 @serializable("YOLOV8Detector")
 class YOLOV8Detector(_Detector, keras_cv.models.YOLOV8Detector):
     """``keras_cv.models.YOLOV8Detector``, saved whole."""
+
+    def __init__(self, backbone: Any, *args: Any, **kwargs: Any) -> None:
+        own, theirs = policy_of(keras.layers.Layer()), policy_of(backbone.layers[-1])
+        if not IS_KERAS_3 and own.compute_dtype != theirs.compute_dtype:
+            raise ValueError(
+                "On tf_keras, KerasCV's YOLOV8Detector joins the backbone's features with its own as they are, so both "
+                f"must have one dtype policy: backbone {backbone.name!r} has {theirs.name!r}, the global one is "
+                f"{own.name!r}. Create the backbone and the detector under the same global policy."
+            )
+        super().__init__(backbone, *args, **kwargs)
 
 
 @serializable("ImageClassifier")

@@ -10,7 +10,13 @@ from resnet_backbones.keras_api.activations import activation_function
 from resnet_backbones.keras_api.children import add_child, added_children, remove_child
 from resnet_backbones.keras_api.layer_changes import LayersAsMade, TrainableFlags, named_with_parts, numbered
 from resnet_backbones.keras_api.models import input_signature, leaf_and_nested_layers, producer, rename
-from resnet_backbones.keras_api.policies import computing_in_float32, global_policy, global_policy_name, policy_of
+from resnet_backbones.keras_api.policies import (
+    computing_in_float32,
+    global_policy,
+    global_policy_name,
+    policy_of,
+    set_float32,
+)
 from resnet_backbones.keras_api.running import (
     IS_KERAS_3,
     KERAS_FUSES_BATCH_NORM,
@@ -57,6 +63,7 @@ __all__ = [
     "rename",
     "same_on_every_replica",
     "serializable",
+    "set_float32",
     "tfmot_quantizers",
     "variable_path",
 ]

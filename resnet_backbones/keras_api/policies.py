@@ -40,7 +40,7 @@ def computing_in_float32(model: Any) -> Iterator[None]:
     Args:
         model: a built model.
     """
-    float32 = keras.dtype_policies.DTypePolicy("float32") if IS_KERAS_3 else keras.mixed_precision.Policy("float32")
+    float32 = _policy("float32")
     layers = [layer for layer in model._flatten_layers() if policy_of(layer).name.startswith("mixed_")]
     before = [policy_of(layer) for layer in layers]
     try:
@@ -58,3 +58,14 @@ def set_policy(layer: Any, policy: Any) -> None:
         layer.dtype_policy = policy
     else:
         layer._set_dtype_policy(policy)
+
+
+def set_float32(layer: Any) -> None:
+    """Have a layer, and those inside it, compute in float32 from now on."""
+    for part in layer._flatten_layers():
+        if policy_of(part).name != "float32":
+            set_policy(part, _policy("float32"))
+
+
+def _policy(name: str) -> Any:
+    return keras.dtype_policies.DTypePolicy(name) if IS_KERAS_3 else keras.mixed_precision.Policy(name)

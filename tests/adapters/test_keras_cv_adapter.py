@@ -116,9 +116,8 @@ def test_metadata_is_plain_json(name, backbone):
     assert json.loads(json.dumps(metadata)) == metadata
 
 
-@pytest.mark.parametrize("name", ["retinanet", "yolo_v8", "deeplab", "classifier"])
-def test_takes_a_backbone_of_open_size(name, images):
-    build, arguments, *_ = TASKS[name]
+def test_a_classifier_takes_a_backbone_of_open_size(images):
+    build, arguments, *_ = TASKS["classifier"]
     model = build(rb.create_backbone("resnet10t", input_shape=(None, None, 3)), **arguments)
     small = outputs_of(model, images[:, :32, :32])
     for output, value in outputs_of(model, images).items():
