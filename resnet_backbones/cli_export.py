@@ -42,6 +42,10 @@ def export(
     target: Annotated[str | None, typer.Option(help="Of ONNX: tensorrt (usual) or onnxruntime.")] = None,
     layout: Annotated[str | None, typer.Option(help="Of ONNX's image input: NCHW (usual) or NHWC.")] = None,
     batch: Annotated[str, typer.Option(help="Images a call: a number, or any.")] = "1",
+    input_shape: Annotated[
+        tuple[int, int, int] | None,
+        typer.Option(metavar="HEIGHT WIDTH CHANNELS", help="Of the images, for a model built for any size."),
+    ] = None,
     calibration_data: Annotated[
         Path | None,
         typer.Option(
@@ -100,8 +104,10 @@ def export(
         names = None if class_names is None else _names(class_names)
         if calibration_data is not None:
             scheme = _scheme(loaded, out, format, precision, target, scheme)
-            _quantize(loaded, scheme, _images(calibration_data, loaded, pixel_range, limit, resize))
-        parity = None if parity_data is None else _images(parity_data, loaded, pixel_range, limit, resize)
+            _quantize(loaded, scheme, _images(calibration_data, loaded, input_shape, pixel_range, limit, resize))
+        parity = None
+        if parity_data is not None:
+            parity = _images(parity_data, loaded, input_shape, pixel_range, limit, resize)
         done = export_model(
             loaded,
             out,
@@ -113,6 +119,7 @@ def export(
             preprocessing=preprocessing,
             postprocessing=postprocessing,
             class_names=names,
+            input_shape=input_shape,
             resize=resize,
             parity_data=parity,
             layers=layers,
@@ -153,12 +160,22 @@ def _batch(text: str) -> int | None:
     return int(text)
 
 
-def _images(path: Path, model: Any, pixel_range: tuple[float, float], limit: int, resize: str | None) -> Any:
+def _images(
+    path: Path,
+    model: Any,
+    input_shape: tuple[int, int, int] | None,
+    pixel_range: tuple[float, float],
+    limit: int,
+    resize: str | None,
+) -> Any:
     from resnet_backbones.cli_images import read_images
 
-    shape = tuple(getattr(model, "input_shape", None) or ())
+    shape = (None, *input_shape) if input_shape else tuple(getattr(model, "input_shape", None) or ())
     if len(shape) != 4 or None in shape[1:]:
-        raise ValueError(f"{model.name!r} takes {shape}; to export it, build it with one image input of fixed size.")
+        raise ValueError(
+            f"{model.name!r} takes {shape}; to export it, give the size of its images, --input-shape 512 512 3, or "
+            "build it with one image input of fixed size."
+        )
     return read_images(path, (shape[1], shape[2], shape[3]), pixel_range, limit, resize or "stretch")
 
 

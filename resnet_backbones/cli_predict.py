@@ -29,9 +29,10 @@ def predict(
         float | None, typer.Option(min=0, max=1, help="Detectors: least score; if not given, the model's own.")
     ] = None,
     top_k: Annotated[int, typer.Option("--top", min=1, help="Classifiers: how many classes.")] = 5,
-    letterbox: Annotated[
-        bool, typer.Option("--letterbox", help="Keep the picture's aspect, and pad; else as the file says.")
-    ] = False,
+    resize: Annotated[
+        str | None, typer.Option(help="stretch, or letterbox (aspect kept, padded); if not given, as the file says.")
+    ] = None,
+    letterbox: Annotated[bool, typer.Option("--letterbox", help="The same as --resize letterbox.")] = False,
     recursive: Annotated[bool, typer.Option("--recursive", help="Of a folder, take the folders in it, too.")] = False,
     backend: Annotated[
         str | None, typer.Option(help="litert, onnxruntime or openvino; if not given, told by FILE.")
@@ -45,6 +46,10 @@ def predict(
     """Run an exported file on pictures. Needs numpy, Pillow and a runtime, no TensorFlow."""
     if as_json and as_lines:
         raise typer.BadParameter("give --json or --jsonl, not both")
+    if resize not in (None, "stretch", "letterbox"):
+        raise typer.BadParameter(f"{resize!r} is not stretch or letterbox", param_hint="--resize")
+    if letterbox and resize == "stretch":
+        raise typer.BadParameter("give --letterbox or --resize stretch, not both", param_hint="--resize")
     found, records, rows, drawn, broken = [], [], [], [], []  # type: ignore[var-annotated]
     with errors_in_one_line():
         must_be_there(file)
@@ -53,7 +58,7 @@ def predict(
         pictures = _pictures(images, recursive, out if draw else None)
         model = load(file, backend, threads)
         settings: dict[str, Any] = {"confidence": confidence, "top_k": top_k}
-        settings["resize"] = "letterbox" if letterbox else None
+        settings["resize"] = "letterbox" if letterbox else resize
         for picture, named in tqdm(pictures, unit="picture", delay=2, leave=False, disable=None):
             try:
                 (result,) = model.predict([picture], **settings)

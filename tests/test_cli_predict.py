@@ -94,11 +94,17 @@ def test_boxes_are_printed_and_fewer_at_a_higher_confidence(pictures, tmp_path):
 
     assert 0 < len(boxes("--confidence", "0.5")) < len(boxes("--confidence", "0.3"))
     model = runtime.load(pictures / "yolo.onnx")
-    for options, resize in ([], "stretch"), (["--letterbox"], "letterbox"):
+    stretched, letterboxed = ["--resize", "stretch"], ["--resize", "letterbox"]
+    given = (([], "stretch"), (stretched, "stretch"), (letterboxed, "letterbox"), (["--letterbox"], "letterbox"))
+    for options, resize in given:
         (expected,) = model.predict(pictures / "picture.png", resize=resize)
         assert len(expected) > 0
         np.testing.assert_array_equal(boxes(*options), expected.boxes)
     assert boxes() != boxes("--letterbox")
+    for wrong in (["--resize", "crop"], ["--letterbox", "--resize", "stretch"]):
+        refused = run("predict", pictures / "yolo.onnx", pictures / "picture.png", *wrong)
+        assert refused.exit_code == 2
+        assert "--resize" in refused.output
     printed = run("predict", pictures / "yolo.onnx", pictures / "picture.png", "--out", tmp_path, "--confidence", 0.3)
     assert "box, xywh" in printed.stdout
     nothing = run("predict", pictures / "yolo.onnx", pictures / "picture.png", "--no-draw", "--confidence", 1)

@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import tensorflow as tf
+
 from resnet_backbones.export.formats import FORMATS, Format
-from resnet_backbones.export.preprocess import image_size
+from resnet_backbones.export.preprocess import fixed_signature, image_size
 from resnet_backbones.export.request import QUANTIZED, UNCHANGED, ExportRequest
+from resnet_backbones.keras_api import input_signature
 from resnet_backbones.printable import check_name
 from resnet_backbones.quantization import quantization_of, quantizers_of
 from resnet_backbones.quantization.boundaries import check_described
@@ -27,6 +30,7 @@ def choose(
     preprocessing: bool | tuple[int, int] = False,
     postprocessing: bool = False,
     class_names: Sequence[str] | None = None,
+    input_shape: Sequence[int] | None = None,
 ) -> ExportRequest:
     """Fills in defaults and checks what was asked for.
 
@@ -40,6 +44,7 @@ def choose(
         preprocessing: the same.
         postprocessing: the same.
         class_names: the same.
+        input_shape: the same.
 
     Raises:
         ValueError: an unknown value, an option the format does not have, int8 of a float model, ranges that were never
@@ -51,6 +56,7 @@ def choose(
         "batch": batch != 1,
         "preprocessing": preprocessing is not False,
         "postprocessing": postprocessing,
+        "input_shape": input_shape is not None,
     }
     for option, used in given.items():
         if used and option not in row.options:
@@ -71,17 +77,37 @@ def choose(
         class_names = [str(name) for name in class_names]
         for name in class_names:
             check_name("a class", name)
-    size = _image_size(model, preprocessing)
+    shape = _input_shape(model, input_shape)
+    size = _image_size(model, preprocessing, shape)
     return ExportRequest(
-        row.name, _precision(model, row, precision), target, layout, batch, size, postprocessing, class_names
+        row.name, _precision(model, row, precision), target, layout, batch, size, postprocessing, class_names, shape
     )
 
 
-def _image_size(model: Any, preprocessing: bool | tuple[int, int]) -> tuple[Any, Any] | None:
+def _input_shape(model: Any, given: Sequence[int] | None) -> tuple[int, ...] | None:
+    """``input_shape`` checked, also against what the model takes."""
+    if given is None:
+        return None
+    whole = isinstance(given, (tuple, list)) and all(isinstance(one, int) and one >= 1 for one in given)
+    if not whole or len(given) != 3:
+        raise ValueError(f"input_shape must be (height, width, channels) in whole numbers; got {given!r}.")
+    fixed_signature(model, tuple(given))
+    return tuple(given)
+
+
+def _image_size(
+    model: Any, preprocessing: bool | tuple[int, int], input_shape: tuple[int, ...] | None
+) -> tuple[Any, Any] | None:
     if preprocessing is False:
         return None
+    specs = tf.nest.flatten(input_signature(model))
+    if len(specs) != 1 or len(specs[0].shape) != 4:
+        raise ValueError(
+            f"preprocessing rescales and resizes images (batch, height, width, channels); {model.name!r} takes "
+            f"{', '.join(str(tuple(spec.shape)) for spec in specs)}. Leave it out."
+        )
     if preprocessing is True:
-        return image_size(model)
+        return image_size(model, input_shape)
     height, width = preprocessing
     if min(height, width) < 1:
         raise ValueError(f"preprocessing takes (height, width) of the images, in pixels; got {preprocessing!r}.")

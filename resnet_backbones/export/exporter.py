@@ -37,6 +37,7 @@ def export_model(
     preprocessing: bool | tuple[int, int] = False,
     postprocessing: bool = False,
     class_names: Sequence[str] | None = None,
+    input_shape: tuple[int, int, int] | None = None,
     resize: str | None = None,
     parity_data: Any = None,
     layers: bool = False,
@@ -48,7 +49,7 @@ def export_model(
     input scaling), so ``runtime.load(path).predict(images)`` needs nothing else. It is written whole or not at all.
 
     Args:
-        model: a built Keras model with one image input of fixed size.
+        model: a built Keras model with one image input.
         path: the file to write, ending in ``.tflite`` or ``.onnx``.
         format: ``"litert"`` or ``"onnx"``; default: by the path's suffix.
         precision: that of its scheme, ``"int8"`` or ``"int16x8"`` (default for a quantized model), ``"float32"``
@@ -61,6 +62,8 @@ def export_model(
             ``(height, width)``, images of that size, which it also resizes.
         postprocessing: whether a detector's file decodes and suppresses boxes itself.
         class_names: names of the classes, by index; carried in the file.
+        input_shape: (height, width, channels) of the file's images, for a model built for any size, such as a backbone
+            of ``input_shape=(None, None, 3)``.
         resize: how images of other sizes were brought to the model's when it was trained, ``"stretch"`` or
             ``"letterbox"`` (aspect kept, padded with grey); carried in the file, and what ``predict`` does by default.
         parity_data: images to compare file and Keras model on: an array (N, H, W, C) or batches, as for calibration.
@@ -74,7 +77,7 @@ def export_model(
     Raises:
         ValueError: int8 of a float model, a model that shares quantized layers but is not quantized itself, a format
             without the integers of the scheme, ranges that were never observed, bits that LiteRT has no operators for,
-            an unknown precision or suffix, an input without a fixed size.
+            an unknown precision or suffix, an input of open size without ``input_shape``, or of another size than it.
         OSError: the folder does not exist or cannot be written to.
 
     Example:
@@ -93,6 +96,7 @@ def export_model(
         preprocessing=preprocessing,
         postprocessing=postprocessing,
         class_names=class_names,
+        input_shape=input_shape,
     )
     if layers and parity_data is None:
         raise ValueError("layers=True compares every layer on images: give some as parity_data.")

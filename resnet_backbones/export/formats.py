@@ -49,8 +49,8 @@ class Format:
         suffix: of its files; empty for a folder.
         precisions: those it can hold, the usual one of a float model first.
         module: of its emitter.
-        options: arguments of ``export_model`` it knows besides: ``"batch"``, ``"layout"``, ``"target"``,
-            ``"preprocessing"``, ``"postprocessing"``, ``"layers"``, ``"latency"``.
+        options: arguments of ``export_model`` it knows besides: ``"batch"``, ``"input_shape"``, ``"layout"``,
+            ``"target"``, ``"preprocessing"``, ``"postprocessing"``, ``"layers"``, ``"latency"``.
         layout: of the image input, unless another is asked for.
         target: whose files are made, unless another is asked for.
     """
@@ -80,10 +80,14 @@ _ROWS = (
         ".tflite",
         ("float32", "float16", "dynamic_range", "int8", "int16x8"),
         "resnet_backbones.export.litert",
-        frozenset({"batch", "preprocessing", "postprocessing", "layers", "latency"}),
+        frozenset({"batch", "input_shape", "preprocessing", "postprocessing", "layers", "latency"}),
     ),
     Format(
-        "savedmodel", "", ("float32", "bfloat16"), "resnet_backbones.export.savedmodel", frozenset({"preprocessing"})
+        "savedmodel",
+        "",
+        ("float32", "bfloat16"),
+        "resnet_backbones.export.savedmodel",
+        frozenset({"input_shape", "preprocessing"}),
     ),
     Format("keras", ".keras", ("unchanged",), "resnet_backbones.export.keras_file"),
     Format(
@@ -91,7 +95,7 @@ _ROWS = (
         ".onnx",
         ("float32", "float16", "int8"),
         "resnet_backbones.export.onnx",
-        frozenset({"batch", "layout", "target", "postprocessing", "layers", "latency"}),
+        frozenset({"batch", "input_shape", "layout", "target", "postprocessing", "layers", "latency"}),
         layout="NCHW",
         target="tensorrt",
     ),

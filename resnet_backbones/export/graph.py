@@ -17,7 +17,7 @@ import numpy as np
 import tensorflow as tf
 
 from resnet_backbones.export.convolutions import convolutions_in_one_operation
-from resnet_backbones.export.preprocess import pixel_range, prepared
+from resnet_backbones.export.preprocess import fixed_signature, pixel_range, prepared
 from resnet_backbones.export.sources import Sources
 from resnet_backbones.keras_api import computing_in_float32, keras
 from resnet_backbones.quantization import context
@@ -73,6 +73,7 @@ def build_graph(
     split_outputs: bool,
     mode: str,
     batch: int | None = 1,
+    input_shape: tuple[int, ...] | None = None,
     preprocessing: tuple[int | None, int | None] | None = None,
     kernels: Sequence[tuple[Any, Sequence[int]]] = (),
     forms: Callable[[Any], Callable[..., Any] | None] = lambda layer: None,
@@ -80,12 +81,13 @@ def build_graph(
     """Traces a model for export.
 
     Args:
-        model: a built model with one input of known height and width.
+        model: a built model with one input.
         split_outputs: return the parts of final concatenations instead of joining them. Formats whose outputs are float
             need not: there joining rounds nothing.
         mode: ``context.EXPORT`` or ``context.EXPORT_PLAIN`` for the quantized form, ``context.FLOAT`` for the float
             form.
         batch: images a call; ``None`` for any number.
+        input_shape: (height, width, channels) of the images of a model that leaves its size open.
         preprocessing: (height, width) of images to resize and rescale within the function; ``None`` to leave that out.
         kernels: for ``context.EXPORT_PLAIN``, quantizers of kernels and the kernels' shapes. Each becomes an input.
         forms: function of a layer that gives what to call in its place; ``None`` for the layer itself.
@@ -93,13 +95,14 @@ def build_graph(
     Raises:
         ValueError: the model has several inputs, or its input size is not fixed.
     """
-    trace = Trace(model)
+    trace = Trace(model, fixed_signature(model, input_shape))
     spec = _single_input(model, trace, batch)
     joins = [call.layer for call in trace.calls if split_outputs and _returns_parts(trace, call)]
     leading = _leading_preprocessing(trace)
     if mode == context.EXPORT:
         _check_integer_input(model, trace, leading, preprocessing is not None)
-    size, pixels = (int(spec.shape[1]), int(spec.shape[2])), None
+    size: Any = tuple(spec.shape[1:3])
+    pixels = None
     if preprocessing is not None:
         spec = tf.TensorSpec((batch, *preprocessing, spec.shape[3]), tf.float32, name="images")
         pixels, leading = pixel_range(trace, leading) if mode == context.EXPORT else None, []
@@ -186,8 +189,8 @@ def _single_input(model: Any, trace: Trace, batch: int | None) -> tf.TensorSpec:
     shape = specs[0].shape.as_list()
     if any(size is None for size in shape[1:]):
         raise ValueError(
-            f"{model.name!r} takes images of any size {tuple(shape)}; an exported file has a fixed one. Build it with "
-            "a fixed input_shape, e.g. create_backbone(..., input_shape=(512, 512, 3))."
+            f"{model.name!r} takes inputs of any size {tuple(shape)}; an exported file has a fixed one. Name one for "
+            "images, export_model(..., input_shape=(512, 512, 3)), or build the model with a fixed input_shape."
         )
     return tf.TensorSpec((batch, *shape[1:]), tf.float32, name="images")
 

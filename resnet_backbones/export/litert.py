@@ -88,6 +88,7 @@ def emit(model: Any, request: ExportRequest) -> Emitted:
         split_outputs=request.quantized,
         mode=mode,
         batch=request.batch,
+        input_shape=request.input_shape,
         preprocessing=request.preprocessing,
         forms=_forms(model) if request.quantized else lambda layer: None,
     )

@@ -16,10 +16,39 @@ from resnet_backbones.quantization.placement.trace import LeafCall, Trace
 _PIXELS = (0.0, 255.0)
 
 
-def image_size(model: Any) -> tuple[int | None, int | None]:
-    """(height, width) of the images a model takes; ``None`` where it takes any."""
-    shape = tf.nest.flatten(input_signature(model))[0].shape
-    return shape[1], shape[2]
+def image_size(model: Any, input_shape: tuple[int, ...] | None = None) -> tuple[int | None, int | None]:
+    """(height, width) of the images a model takes, or is given; ``None`` where it takes any."""
+    height, width, _ = input_shape or tf.nest.flatten(input_signature(model))[0].shape[1:]
+    return height, width
+
+
+def fixed_signature(model: Any, input_shape: tuple[int, ...] | None) -> Any:
+    """What a built model takes, its open sizes fixed; ``None`` if it cannot be told.
+
+    Args:
+        model: a built Keras model of one input, if ``input_shape`` is given.
+        input_shape: (height, width, channels), or ``None`` for the model's own.
+
+    Raises:
+        ValueError: the model has several inputs, or another shape.
+    """
+    signature = input_signature(model)
+    if input_shape is None or signature is None:
+        return signature
+    specs = tf.nest.flatten(signature)
+    own = tuple(specs[0].shape[1:])
+    if (
+        len(specs) != 1
+        or len(own) != len(input_shape)
+        or any(size not in (None, wanted) for size, wanted in zip(own, input_shape, strict=True))
+    ):
+        takes = ", ".join(str(tuple(spec.shape[1:])) for spec in specs)
+        raise ValueError(
+            f"{model.name!r} takes {takes} without the batch, so it cannot be exported with "
+            f"input_shape={tuple(input_shape)}: that fixes sizes that are None. Leave it out, or build "
+            "the model with it."
+        )
+    return tf.nest.map_structure(lambda spec: tf.TensorSpec((spec.shape[0], *input_shape), spec.dtype), signature)
 
 
 def prepared(images: Any, size: tuple[int | None, int | None], pixels: tuple[float, float] | None) -> Any:

@@ -33,6 +33,8 @@ class ExportRequest:
             within it; ``None`` where that is left to the caller.
         postprocessing: decode and suppress boxes within the file.
         class_names: names of the classes, by index; ``None`` where unknown.
+        input_shape: (height, width, channels) of the images, for a model that leaves its size open; ``None`` where the
+            model says it.
     """
 
     format: str
@@ -43,6 +45,7 @@ class ExportRequest:
     preprocessing: tuple[int, int] | None = None
     postprocessing: bool = False
     class_names: Sequence[str] | None = None
+    input_shape: tuple[int, ...] | None = None
 
     @property
     def view(self) -> str:

@@ -19,6 +19,7 @@ from resnet_backbones.export.census import Census
 from resnet_backbones.export.graph import ExportGraph, build_graph
 from resnet_backbones.export.preprocess import image_size
 from resnet_backbones.export.request import Emitted, ExportRequest
+from resnet_backbones.keras_api import input_signature
 from resnet_backbones.quantization import context
 
 SIGNATURE = "serving_default"
@@ -27,7 +28,14 @@ METADATA = Path("assets.extra") / "resnet_backbones.json"
 
 
 def check(model: Any, request: ExportRequest) -> None:
-    """Every model with one image input can be a SavedModel."""
+    """Raises ``ValueError`` if the model takes something else than images."""
+    del request  # float of any model
+    specs = tf.nest.flatten(input_signature(model))
+    if len(specs) == 1 and len(specs[0].shape) != 4:
+        raise ValueError(
+            f"{model.name!r} takes {tuple(specs[0].shape)}; export_model writes SavedModels of models that take images "
+            "(batch, height, width, channels). Write one with model.export(path)."
+        )
 
 
 def emit(model: Any, request: ExportRequest) -> Emitted:
@@ -37,8 +45,15 @@ def emit(model: Any, request: ExportRequest) -> Emitted:
         model: a built Keras model; ranges of a quantized one are left out.
         request: what is asked for.
     """
-    size = request.preprocessing or image_size(model)
-    graph = build_graph(model, split_outputs=False, mode=context.FLOAT, batch=None, preprocessing=size)
+    size = request.preprocessing or image_size(model, request.input_shape)
+    graph = build_graph(
+        model,
+        split_outputs=False,
+        mode=context.FLOAT,
+        batch=None,
+        input_shape=request.input_shape,
+        preprocessing=size,
+    )
     frozen = convert_variables_to_constants_v2(graph.function)
     if request.precision == "bfloat16":
         frozen = in_bfloat16(frozen)

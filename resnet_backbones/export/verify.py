@@ -120,7 +120,7 @@ class Verification:
 
     def _keras(self, images: np.ndarray) -> Any:
         if self._request.preprocessing is not None:
-            images = prepared(tf.constant(images), image_size(self._model), None)
+            images = prepared(tf.constant(images), image_size(self._model, self._request.input_shape), None)
         with self._form():
             return self._model(images, training=False)
 

@@ -75,7 +75,7 @@ def to_onnx(graph: ExportGraph, *, layout: str, signed: bool) -> onnx.ModelProto
                 "Erfc": (_one_minus_erf, []),
                 "Expm1": (_exp_minus_one, []),
             },
-            inputs_as_nchw=inputs[:1] if layout == "NCHW" else None,
+            inputs_as_nchw=inputs[:1] if layout == "NCHW" and len(graph.input_shape) == 4 else None,
             input_names=inputs,
             output_names=outputs,
             tensors_to_rename=renamed,

@@ -124,6 +124,7 @@ def emit(model: Any, request: ExportRequest) -> Emitted:
             split_outputs=False,
             mode=context.EXPORT_PLAIN if request.quantized else context.FLOAT,
             batch=request.batch,
+            input_shape=request.input_shape,
             kernels=[(quantizer, tuple(variable.shape)) for variable, quantizer in quantizers],
             forms=plain_form,
         )
