@@ -13,7 +13,7 @@ from resnet_backbones.quantization.expressible import check_16_bits
 from resnet_backbones.quantization.hooks import hook, hook_of
 from resnet_backbones.quantization.model import as_quantized_model
 from resnet_backbones.quantization.placement import place
-from resnet_backbones.quantization.placement.biases import BiasSite, bias_sites
+from resnet_backbones.quantization.placement.biases import BiasSite, average_sites, bias_sites
 from resnet_backbones.quantization.placement.joins import concatenates, is_taken_apart
 from resnet_backbones.quantization.placement.selection import Selection
 from resnet_backbones.quantization.placement.sites import Placement, placement_to_dict
@@ -179,6 +179,8 @@ def _hang_quantizers(trace: Trace, placement: Placement, biases: list[BiasSite],
         rounding = BiasRounding(weighted.layer, weighted.kernels, quantizers[bias.site])
         hook(call.layer, scheme, call.host).biases[call.index] = rounding
         weighted.added[calls[bias.weighted].index] = rounding, call.layer
+    for order, number in average_sites(trace, placement):
+        hook(calls[order].layer, scheme, calls[order].host).averages[calls[order].index] = quantizers[number]
     for call in calls:
         found = hook_of(call.layer)
         if found is not None:

@@ -71,6 +71,7 @@ class LayerHook:
         kernels: attribute of the layer -> (variable, KernelQuantizer).
         biases: call index -> how integer kernels round what the layer adds.
         added: call index of a layer with kernels -> how integers round what is added, and the layer that adds it.
+        averages: call index -> quantizer of what it reads, in whose steps the layer's integers average.
         call_sites: how often the layer is called in one pass of the model.
         freeze: for a batch norm, the switch that stops its statistics.
         stands_alone: a batch norm that folds into no convolution before it.
@@ -83,6 +84,7 @@ class LayerHook:
         self.kernels: dict[str, tuple[Any, KernelQuantizer]] = {}
         self.biases: dict[int, BiasRounding] = {}
         self.added: dict[int, tuple[BiasRounding, Any]] = {}
+        self.averages: dict[int, ActivationQuantizer] = {}
         self.call_sites = 1
         self.freeze: BatchNormFreeze | None = None
         self.stands_alone = self.taken_apart = False
@@ -171,6 +173,8 @@ class LayerHook:
             args, kwargs = self._joined_in_one_range(index, args, kwargs)
             if self.kernels or self.freeze:
                 replaced.update(mended_attributes(self.layer))
+            if self.kernels and activation_name(self.layer) == "clipped_relu":
+                replaced["activation"] = self._activation(index, self.layer.activation)
             as_convolution = convolution_instead(self.layer, args, self.stands_alone)
             if as_convolution is not None:
                 call, replaced = as_convolution, {}
@@ -186,6 +190,9 @@ class LayerHook:
             outputs = _call_with(self.layer, replaced, call, args, kwargs)
         if before_activation is not None:
             outputs = self._activation(index, activation)(before_activation(outputs))
+        if index in self.averages and context.mode() == context.QUANTIZE:
+            to_even = "tensorrt" in (self.scheme.target, context.view())
+            outputs = self.averages[index].in_steps(outputs, to_even)
         quantizer = self.quantizers.get((index, "output"))
         return outputs if quantizer is None else quantizer(outputs)
 

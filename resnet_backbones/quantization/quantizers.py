@@ -121,6 +121,27 @@ class ActivationQuantizer(keras.layers.Layer):
         width = tf.where(width < MINIMUM_WIDTH, 2.0 if self.symmetric else 1.0, width)
         return width / (2**self.bits - 1 - self.symmetric)
 
+    def in_steps(self, values, to_even=False):
+        """Averages of quantized values, rounded to the same steps; gradients pass through.
+
+        Args:
+            values: a tensor.
+            to_even: whether halves go to the even step, as in a file for TensorRT. LiteRT's go away from its integer 0.
+        """
+        if self.litert_only and context.view() == "tensorrt":
+            return values
+        step = self.step()
+        exact = tf.cast(values, tf.float32) / step
+        whole = tf.round(exact) if to_even else self._away_from_zero(exact, step)
+        return values + tf.stop_gradient(tf.cast(whole * step, values.dtype) - values)
+
+    def _away_from_zero(self, exact, step):
+        """Rounded as LiteRT averages its integers; first the last bits are dropped, so that halves are halves."""
+        lowest = tf.minimum(tf.convert_to_tensor(self.range_min), 0.0)
+        zero = 0.0 if self.symmetric else -(2.0 ** (self.bits - 1)) - tf.round(lowest / step)
+        integers = tf.round(exact * 4096.0) / 4096.0 + zero
+        return tf.sign(integers) * tf.floor(tf.abs(integers) + 0.5) - zero
+
     def sound_range(self, low: float, high: float) -> tuple[float, float]:
         """A range as this quantizer can have it: widened until zero is inside and, if symmetric, to its larger side.
 

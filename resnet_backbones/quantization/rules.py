@@ -21,18 +21,23 @@ _FIXED_RANGES = {"sigmoid": SIGMOID_RANGE, "softmax": SIGMOID_RANGE, "tanh": (-1
 _FIXED_RANGE_16 = (-32767.0 / 32768.0, 32767.0 / 32768.0)
 # Activations LiteRT computes in integers, those of specs and one that has no name there.
 INT8 = INT8_ACTIVATIONS | {"clipped_relu"}
-FUSED = frozenset({"relu", "relu6"})  # LiteRT computes these inside the operator before them
+# LiteRT computes these inside the operator before them; a clipped ReLU is one whose range ends where it clips.
+FUSED = frozenset({"relu", "relu6", "clipped_relu"})
 
 
-def fixed_range(layer: Any, activation: str, bits: int) -> tuple[float, float] | None:
+def fixed_range(layer: Any, activation: str | None, bits: int, symmetric: bool = False) -> tuple[float, float] | None:
     """The range of an activation's output that is known beforehand, at 8 or 16 bits; ``None`` when it is observed.
+
+    ``symmetric`` says that ranges which the target does not fix are so.
 
     LiteRT fixes the results of some. A hard sigmoid's and a clipped ReLU's bounds are its range's: the integers cannot
     leave it, so that LiteRT needs no operator for the clipping.
     """
-    limit = {"hard_sigmoid": 1.0, "clipped_relu": getattr(layer, "max_value", None)}.get(activation)
-    if limit is not None:
-        return (0.0 if bits <= 8 else -float(limit)), float(limit)
+    if activation == "clipped_relu":
+        limit = float(layer.max_value)
+        return -limit if symmetric or bits > 8 else 0.0, limit
+    if activation == "hard_sigmoid":
+        return 0.0 if bits <= 8 else -1.0, 1.0
     if activation not in _FIXED_RANGES:
         return None
     return _FIXED_RANGES[activation] if bits <= 8 else _FIXED_RANGE_16
@@ -240,3 +245,10 @@ _OPERATIONS = {
 def concatenates(layer: Any) -> bool:
     """Whether it is a concatenation: a layer, or a bare operation of a functional model."""
     return isinstance(layer, _layers.Concatenate) or operation_name(layer) == "concatenate"
+
+
+def averages(layer: Any) -> bool:
+    """Whether a layer's integer operator averages in the steps of what it reads, and so rounds to them."""
+    if isinstance(layer, _layers.AveragePooling2D):
+        return True
+    return isinstance(layer, (_layers.UpSampling2D, _layers.Resizing)) and layer.interpolation != "nearest"

@@ -24,7 +24,7 @@ from resnet_backbones.export.onnx.kernels import Kernel, attach, write_kernels
 from resnet_backbones.export.onnx.layout import tidy
 from resnet_backbones.export.onnx.nodes import Graph
 from resnet_backbones.export.onnx.pads import enlarge_outputs, merge_pads
-from resnet_backbones.export.onnx.pairs import round_behind_moves
+from resnet_backbones.export.onnx.pairs import keep_both_roundings, round_behind_moves
 from resnet_backbones.export.onnx.postprocess import check_post_processing, with_post_processing
 from resnet_backbones.export.onnx.steps import output_steps
 from resnet_backbones.export.onnx.targets import check_target
@@ -162,6 +162,7 @@ def _improve(graph: Graph, kernels: dict[str, Kernel], *, for_runtime: bool) -> 
     round_behind_moves(graph, also_at_the_end=for_runtime)
     make_room_for_biases(graph, kernels)
     if for_runtime:
+        keep_both_roundings(graph)
         quantize_biases(graph, kernels)
     written = write_kernels(graph, kernels)
     graph.remove_unused()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from resnet_backbones.export.onnx.nodes import Graph, Node
 
 # Operators that hand on values of the tensor they read, or averages of them, in the same range.
@@ -98,6 +100,22 @@ def _parameters(graph: Graph, node: Node) -> tuple:
     """Scale and zero point by value, and the axis."""
     values = tuple((graph.constants[name].tobytes(), graph.constants[name].dtype.str) for name in node.inputs[1:3])
     return (*values, node.attributes.get("axis"))
+
+
+def keep_both_roundings(graph: Graph) -> None:
+    """Puts a minimum with 255, which changes nothing, between two ranges that follow one another.
+
+    ONNX Runtime makes one range of two, narrower than either, and what was rounded to the first is rounded otherwise.
+
+    Args:
+        graph: changed in place; its activations are uint8.
+    """
+    for node in graph.of_kind("DequantizeLinear"):
+        first, then = graph.producer(node.inputs[0]), graph.only_consumer(node.output)
+        if first is None or first.kind != "QuantizeLinear" or then is None or then.kind != "QuantizeLinear":
+            continue
+        most = graph.constant(np.uint8(255), f"{node.name}_most")
+        node.inputs[0] = graph.add("Min", [first.output, most], f"{first.output}_kept")
 
 
 def round_behind_moves(graph: Graph, *, also_at_the_end: bool) -> None:

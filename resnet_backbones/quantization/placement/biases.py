@@ -1,4 +1,4 @@
-"""Which layers add a bias that integer kernels hold rounded, and what its steps depend on.
+"""Which layers round to steps of what they read: those that average it, and those that add a bias in integers.
 
 Integer kernels add the bias in their 32-bit accumulators, whose step is that of the input times that of the kernel. A
 batch norm that folds into a kernel takes the bias over.
@@ -44,6 +44,21 @@ def bias_sites(trace: Trace, placement: Placement) -> list[BiasSite]:
     return [site for site in found if site is not None]
 
 
+def average_sites(trace: Trace, placement: Placement) -> list[tuple[int, int]]:
+    """Finds the ranges in whose steps averages are computed.
+
+    Args:
+        trace: the traced model.
+        placement: what was placed.
+
+    Returns:
+        Order of each such call, and the number of the range of what it reads.
+    """
+    finder = _Finder(trace, placement)
+    found = [(order, finder.read(trace.calls[order])) for order in placement.averages]
+    return [(order, number) for order, number in found if number is not None]
+
+
 class _Finder:
     def __init__(self, trace: Trace, placement: Placement) -> None:
         self._trace, self._placement = trace, placement
@@ -62,7 +77,7 @@ class _Finder:
         """The bias of a layer with kernels, at the batch norm that folds into it or else at the layer itself."""
         rule = rule_of(call.layer)
         separable = rule is not None and rule.composite is SEPARABLE
-        number = self._points.get((call.order, "between:0")) if separable else self._read(call)
+        number = self._points.get((call.order, "between:0")) if separable else self.read(call)
         if number is None:
             return None
         norm = self._folded(call)
@@ -70,7 +85,7 @@ class _Finder:
 
     def lone(self, call: LeafCall) -> BiasSite | None:
         """The offset of a batch norm that multiplies by itself."""
-        number = self._read(call)
+        number = self.read(call)
         return None if number is None else BiasSite(call.order, call.order, number)
 
     def _folded(self, call: LeafCall) -> LeafCall | None:
@@ -80,7 +95,7 @@ class _Finder:
         norms = set(self._placement.batch_norms) - set(self._placement.lone_batch_norms)
         return after if after is not None and after.order in norms else None
 
-    def _read(self, call: LeafCall) -> int | None:
+    def read(self, call: LeafCall) -> int | None:
         """Number of the site whose integers a call reads."""
         own = self._points.get((call.order, "input:0"))
         return self._carried(call.inputs[0]) if own is None else own

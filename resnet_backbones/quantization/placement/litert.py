@@ -145,16 +145,19 @@ class LiteRTPlacer(Placer):
         self.placement.unsupported[call.layer.name] = f"activation {activation!r} has no int8 form in LiteRT"
 
     def _quantize_activated(self, call: LeafCall, activation: str) -> None:
-        bits = self._bits(call)
-        fixed = fixed_range(_applies(call.layer), activation, bits)
-        # These have a scale and a zero point of their own, whatever the scheme.
-        self._quantize_output(call, bits, fixed, symmetric=None if fixed is None else bits > 8)
+        self._quantize_result(call, activation, self._bits(call))
+
+    def _quantize_result(self, call: LeafCall, activation: str | None, bits: int) -> None:
+        """A range behind a call that applies an activation; some have a fixed one, whatever the scheme."""
+        symmetric = self.scheme.symmetric_activations if activation == "clipped_relu" else False
+        fixed = fixed_range(_applies(call.layer), activation, bits, symmetric)
+        self._quantize_output(call, bits, fixed, symmetric=None if fixed is None else symmetric or bits > 8)
 
     def _quantize_end(self, call: LeafCall) -> None:
         """A range behind the chain that fuses into the call."""
         end = self.absorb_chain(call)
         if not self._read_behind_bare_relu(end):
-            self._quantize_output(end, self._bits(call))
+            self._quantize_result(end, activation_name(end.layer), self._bits(call))
 
     def _quantize_output(self, call: LeafCall, bits: int, fixed=None, symmetric=None) -> None:
         self._bits_at_output.update((id(tensor), bits) for tensor in call.outputs)

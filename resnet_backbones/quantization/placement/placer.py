@@ -10,7 +10,7 @@ from resnet_backbones.keras_api import keras
 from resnet_backbones.quantization.placement.selection import Selection
 from resnet_backbones.quantization.placement.sites import Placement, QuantizerSite
 from resnet_backbones.quantization.placement.trace import LeafCall, Trace
-from resnet_backbones.quantization.rules import FUSED, Rule, activation_name, rule_of, why_without_rule
+from resnet_backbones.quantization.rules import FUSED, Rule, activation_name, averages, rule_of, why_without_rule
 
 
 class Placer:
@@ -34,6 +34,8 @@ class Placer:
                 self.placement.batch_norms.append(call.order)
             if call.order in self._absorbed:
                 continue
+            if rule is not None and averages(call.layer):
+                self.placement.averages.append(call.order)
             if rule is None:
                 if _is_weighted(call):  # what would have fused into it stays in float with it
                     self.absorb_chain(call)

@@ -40,7 +40,7 @@ class _Marker(Placer):
 
     def is_litert_only(self, site: QuantizerSite) -> bool:
         order, port = site.points[0]
-        if port == "preactivation" or site.fixed_range is not None:
+        if port == "preactivation" or (site.fixed_range is not None and not site.symmetric):
             return True
         call = self.trace.points[order]
         return port == "output" and (self._fuses_onwards(call) or self._in_hard_sigmoid(call))

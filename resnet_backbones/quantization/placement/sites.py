@@ -36,6 +36,7 @@ class Placement:
         kernels: order of a leaf call -> bits of its layer's kernels.
         batch_norms: orders of leaf calls; ``lone_batch_norms`` are those of them that fold into nothing.
         unsupported: layer name -> why it stays in float though nobody asked for it.
+        averages: orders of leaf calls that average in the steps of what they read, such as poolings.
     """
 
     sites: list[QuantizerSite] = field(default_factory=list)
@@ -43,6 +44,7 @@ class Placement:
     batch_norms: list[int] = field(default_factory=list)
     unsupported: dict[str, str] = field(default_factory=dict)
     lone_batch_norms: list[int] = field(default_factory=list)
+    averages: list[int] = field(default_factory=list)
 
 
 def placement_to_dict(placement: Placement) -> dict[str, Any]:
@@ -52,6 +54,7 @@ def placement_to_dict(placement: Placement) -> dict[str, Any]:
         "kernels": [list(entry) for entry in placement.kernels.items()],
         "batch_norms": placement.batch_norms,
         "lone_batch_norms": placement.lone_batch_norms,
+        "averages": placement.averages,
     }
 
 
@@ -63,4 +66,6 @@ def placement_from_dict(data: dict[str, Any]) -> Placement:
         points = [(int(order), port) for order, port in entry["points"]]
         sites.append(QuantizerSite(**{**entry, "points": points, "fixed_range": tuple(fixed) if fixed else None}))
     kernels = {int(order): int(bits) for order, bits in data["kernels"]}
-    return Placement(sites, kernels, list(data["batch_norms"]), lone_batch_norms=list(data["lone_batch_norms"]))
+    batch_norms, lone = (list(data[name]) for name in ("batch_norms", "lone_batch_norms"))
+    averages = list(data.get("averages", []))  # a model saved by 0.1.0 computes as it did
+    return Placement(sites, kernels, batch_norms, lone_batch_norms=lone, averages=averages)

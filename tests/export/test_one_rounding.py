@@ -1,0 +1,103 @@
+"""Rectifiers with and without a limit, and averages: a file rounds as often, and to the same steps, as Keras."""
+
+from __future__ import annotations
+
+from itertools import product
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import resnet_backbones as rb
+from resnet_backbones.keras_api import keras
+from tests.small_nets import images
+
+layers = keras.layers
+RECTIFIERS = {"relu": layers.ReLU, "relu6": lambda: layers.ReLU(6.0), "relu to 3": lambda: layers.ReLU(3.0)}
+
+
+def pooled(x):
+    return layers.MaxPooling2D(2, 1)(layers.Conv2D(4, 3)(x))
+
+
+BEFORE = {
+    "own": lambda x, first: layers.Conv2D(4, 3, activation=RECTIFIERS[first]())(x),
+    "layer": lambda x, first: RECTIFIERS[first]()(layers.Conv2D(4, 3)(x)),
+    "add": lambda x, first: RECTIFIERS[first]()(layers.Add()([layers.Conv2D(4, 3)(x), layers.Conv2D(4, 3)(x)])),
+    "lone batch norm": lambda x, first: RECTIFIERS[first]()(layers.BatchNormalization()(pooled(x))),
+}
+WAYS = {
+    "edge_int8 litert": ("edge_int8", "m.tflite", {}),
+    "portable_int8 litert": ("portable_int8", "m.tflite", {}),
+    "edge_int8 onnxruntime": ("edge_int8", "m.onnx", {"target": "onnxruntime"}),
+    "portable_int8 onnxruntime": ("portable_int8", "m.onnx", {"target": "onnxruntime"}),
+}
+
+
+def exported(outputs, image, way, folder):
+    """The report of a model, and the model."""
+    scheme, name, options = WAYS[way]
+    model = keras.Model(image, outputs)
+    pictures = images(8, *image.shape[1:])
+    rb.quantize_post_training(model, scheme, calibration_data=pictures)
+    return rb.export_model(model, folder / name, parity_data=pictures, **options), model
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_a_rectifier_behind_another_is_rounded_as_in_keras(way, tmp_path):
+    keras.utils.set_random_seed(0)
+    image = layers.Input((8, 8, 3))
+    trunk = layers.Conv2D(4, 3, kernel_initializer=keras.initializers.RandomNormal(stddev=3.0))(image)
+    every = product(BEFORE.values(), RECTIFIERS, RECTIFIERS)
+    report, model = exported(
+        [RECTIFIERS[then]()(before(trunk, first)) for before, first, then in every], image, way, tmp_path
+    )
+    assert max(float(np.max(one)) for one in model.predict(images(8, 8, 8, 3), verbose=0)) > 6.5  # so each limit clips
+    assert report.passed, report
+    assert max(one.mean_steps for one in report.parity) < 1e-3, report.parity
+    assert not report.float_operators
+
+
+@pytest.mark.parametrize("limit", [0.5, 3.0])
+def test_a_clipped_relu_is_a_part_of_the_convolution_before_it(limit, tmp_path):
+    image = layers.Input((8, 8, 3))
+    inner = layers.BatchNormalization()(layers.Conv2D(4, 3, use_bias=False)(image))
+    inner = layers.Conv2D(4, 3, activation=layers.ReLU(limit))(layers.ReLU(limit)(inner))
+    report, _ = exported(inner, image, "edge_int8 litert", tmp_path)
+    assert [operator.kind for operator in report.census.operators] == ["CONV_2D", "CONV_2D"]
+
+
+AVERAGES = {
+    "2x2": lambda: layers.AveragePooling2D(2, 1, padding="same"),
+    "3x2": lambda: layers.AveragePooling2D((3, 2)),
+    "global size": lambda: layers.AveragePooling2D(14),
+    "bilinear": lambda: layers.UpSampling2D(interpolation="bilinear"),
+    "resized": lambda: layers.Resizing(5, 28),
+}
+
+
+@pytest.mark.parametrize("way", ["edge_int8 litert", "portable_int8 litert"])
+def test_averages_are_rounded_to_the_steps_of_what_is_averaged(way, tmp_path):
+    keras.utils.set_random_seed(0)
+    image = layers.Input((16, 16, 3))
+    trunk = layers.Conv2D(8, 3)(image)
+    report, model = exported([make()(trunk) for make in AVERAGES.values()], image, way, tmp_path)
+    assert report.passed, report
+    exact = dict(zip(AVERAGES, report.parity, strict=True))
+    assert max(exact[name].mean_steps for name in ("2x2", "3x2", "global size")) < 1e-3, report.parity
+    assert max(one.mean_steps for one in exact.values()) < 0.1, report.parity  # LiteRT resizes in fewer bits
+    variable = tf.Variable(images(2, 16, 16, 3))
+    with tf.GradientTape() as tape:
+        loss = tf.reduce_sum(model(variable, training=True)[0])
+    assert np.mean(np.abs(tape.gradient(loss, variable))) > 0.01
+
+
+def test_an_average_that_is_excluded_is_not_rounded(tmp_path):
+    image = layers.Input((16, 16, 3))
+    trunk = layers.Conv2D(8, 3)(image)
+    model = keras.Model(image, layers.AveragePooling2D(2, name="mean")(trunk))
+    pictures = images(8, 16, 16, 3)
+    rb.quantize_post_training(model, calibration_data=pictures, exclude=["mean"])
+    whole = keras.Model(model.inputs, trunk)
+    expected = tf.nn.avg_pool2d(whole(pictures), 2, 2, "VALID")
+    np.testing.assert_allclose(model(pictures), expected, atol=1e-6)
