@@ -21,6 +21,7 @@ from resnet_backbones.export.verify import Verification
 from resnet_backbones.files import folder_written_whole, size_of, written_whole
 from resnet_backbones.quantization import quantization_of
 from resnet_backbones.quantization.calibration import image_batches
+from resnet_backbones.quantization.input_units import warn_of_other_units
 from resnet_backbones.runtime.placement import RESIZES
 from resnet_backbones.tasks import task_facts, task_of
 
@@ -123,6 +124,8 @@ def export_model(
         report.kernels = verification.kernels()
         if parity_data is not None:
             batches = [np.asarray(images, np.float32) for images in image_batches(parity_data, name="The parity data")]
+            if batches:
+                warn_of_other_units(model, batches[0], "The parity data")
             report.parity = verification.outputs(batches)
             report.layers = verification.layers(batches) if layers else []
         if latency:

@@ -12,15 +12,14 @@ import numpy as np
 import tensorflow as tf
 from tqdm.auto import tqdm
 
-from resnet_backbones.backbone import Backbone
-from resnet_backbones.keras_api import input_signature, leaf_and_nested_layers
+from resnet_backbones.keras_api import input_signature
 from resnet_backbones.quantization import context
 from resnet_backbones.quantization.hooks import quantizers_of
+from resnet_backbones.quantization.input_units import warn_of_other_units
 from resnet_backbones.quantization.observers import BINS, Observer, Seen, get_observer
 from resnet_backbones.quantization.quantizers import ActivationQuantizer
 
 MOST_BATCHES = 256  # that are read of data without a known end
-_OF_BYTES = 1 / 50  # preprocessing with smaller scales is made for images of 0 to 255
 
 
 def calibrate(model: Any, data: Any, observer: str | Observer = "min_max", *, max_batches: int | None = None) -> Any:
@@ -65,7 +64,7 @@ def calibrate(model: Any, data: Any, observer: str | Observer = "min_max", *, ma
     for images in tqdm(given, desc="calibrating", unit="batch", leave=False, delay=2, total=_count(data, max_batches)):
         batches += 1
         if batches == 1:
-            _warn_of_normalised(model, images)
+            warn_of_other_units(model, images, "The calibration data")
         run(images, batches, seen)
     if batches == 0:
         raise ValueError("The calibration data is empty, so there is nothing to read ranges from.")
@@ -90,24 +89,6 @@ def calibrate(model: Any, data: Any, observer: str | Observer = "min_max", *, ma
             quantizer.set_weights(weights)
         raise
     return model
-
-
-def _warn_of_normalised(model: Any, images: Any) -> None:
-    """Images that look normalised would be normalised twice by a backbone that does it itself."""
-    specs = [one.spec for one in (model, *leaf_and_nested_layers(model)) if isinstance(one, Backbone)]
-    for wanted in [spec.preprocessing for spec in specs if spec is not None and spec.preprocessing is not None]:
-        scales = wanted.scale if isinstance(wanted.scale, tuple) else (wanted.scale,)
-        if max(scales) > _OF_BYTES or isinstance(images, (dict, tuple, list)) or not images.dtype.is_floating:
-            continue
-        low, high = float(tf.reduce_min(images)), float(tf.reduce_max(images))
-        if low < 0 or high <= 2:
-            warnings.warn(
-                f"The calibration data is between {low:.3g} and {high:.3g}, so it looks normalised already, and the "
-                "backbone normalises images of 0 to 255 itself: it would happen twice, and every range be wrong. Give "
-                "images of 0 to 255, or create the backbone with preprocessing=None.",
-                stacklevel=3,
-            )
-            return
 
 
 class _Run:
