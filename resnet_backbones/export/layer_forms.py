@@ -10,6 +10,8 @@ import tensorflow as tf
 from resnet_backbones.keras_api import keras
 from resnet_backbones.keras_api.operations import is_operation
 
+_EXTREMES = {"Argmax": tf.argmax, "Argmin": tf.argmin}
+
 
 def plain_form(layer: Any) -> Callable[..., Any] | None:
     """What to call for ONNX in place of a layer or a bare operation, with the same result.
@@ -18,9 +20,29 @@ def plain_form(layer: Any) -> Callable[..., Any] | None:
         layer: any layer, or a bare operation of a functional model.
 
     Returns:
-        For enlargements see :func:`enlarged_form`; ``None`` for all else.
+        See :func:`enlarged_form` and :func:`place_of_extreme`; ``None`` for all else.
     """
-    return enlarged_form(layer)
+    return enlarged_form(layer) or place_of_extreme(layer)
+
+
+def place_of_extreme(layer: Any) -> Callable[..., Any] | None:
+    """What to call in place of a bare argmax or argmin of Keras 3, which seeks with -0 below 0: TensorFlow's own.
+
+    Args:
+        layer: any layer, or a bare operation of a functional model.
+
+    Returns:
+        The operator along an axis; ``None`` for all else.
+    """
+    find = _EXTREMES.get(type(layer).__name__) if is_operation(layer) else None
+    if find is None or getattr(layer, "axis", None) is None:
+        return None
+
+    def call(values):
+        found = find(values, axis=layer.axis, output_type=tf.int32)
+        return tf.expand_dims(found, layer.axis) if layer.keepdims else found
+
+    return call
 
 
 def enlarged_form(layer: Any) -> Callable[..., Any] | None:

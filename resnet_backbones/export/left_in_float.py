@@ -85,7 +85,7 @@ def without_detours(data: bytes) -> bytes:
         The file, every other operator as it was.
     """
     model = read_model(data)
-    (graph,) = model.subgraphs
+    graph = model.subgraphs[0]
     for operator in list(graph.operators):
         if _does_nothing(kind_of(model, operator), operator) and operator.outputs[0] not in graph.outputs:
             source, result = operator.inputs[0], operator.outputs[0]

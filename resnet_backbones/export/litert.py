@@ -16,8 +16,8 @@ from resnet_backbones import runtime
 from resnet_backbones.export.census import take_census
 from resnet_backbones.export.flatbuffer import Appender, read_model, write_model
 from resnet_backbones.export.graph import ExportGraph, build_graph
-from resnet_backbones.export.int16 import with_integer_ends
-from resnet_backbones.export.layer_forms import enlarged_form
+from resnet_backbones.export.integer_ends import reads_nothing, with_integer_ends
+from resnet_backbones.export.layer_forms import enlarged_form, place_of_extreme
 from resnet_backbones.export.left_in_float import float_forms, without_detours
 from resnet_backbones.export.litert_file import computed_tensors, file_kernels, intermediates, timer
 from resnet_backbones.export.litert_metadata import with_standard_metadata
@@ -90,7 +90,7 @@ def emit(model: Any, request: ExportRequest) -> Emitted:
         batch=request.batch,
         input_shape=request.input_shape,
         preprocessing=request.preprocessing,
-        forms=_forms(model) if request.quantized else lambda layer: None,
+        forms=_forms(model) if request.quantized else place_of_extreme,
     )
     data = convert(graph, request.precision, uint8_input=request.quantized and request.preprocessing is not None)
     emitted = Emitted(data, take_census(data), graph.metadata, tensors=computed_tensors(data), sources=graph.sources)
@@ -105,7 +105,7 @@ def emit(model: Any, request: ExportRequest) -> Emitted:
 def _forms(model: Any) -> Callable[[Any], Callable[..., Any] | None]:
     """What to call in place of a quantized model's layers. Of tiles, LiteRT has none with 16 bits."""
     in_float, wide = float_forms(model), any(quantizer.bits == 16 for quantizer in quantizers_of(model))
-    return lambda layer: in_float(layer) or (enlarged_form(layer) if wide else None)
+    return lambda layer: in_float(layer) or place_of_extreme(layer) or (enlarged_form(layer) if wide else None)
 
 
 def convert(graph: ExportGraph, precision: str, *, uint8_input: bool = False) -> bytes:
@@ -128,17 +128,23 @@ def convert(graph: ExportGraph, precision: str, *, uint8_input: bool = False) ->
         converter.optimizations = [tf.lite.Optimize.DEFAULT]
     if precision == "float16":
         converter.target_spec.supported_types = [tf.float16]
-    wide = precision in QUANTIZED and _has_int16(graph)
-    if precision in QUANTIZED and not wide:
-        converter.inference_input_type = tf.uint8 if uint8_input else tf.int8
-        converter.inference_output_type = tf.int8
+    if precision not in QUANTIZED:
+        return _with_signature(converter.convert(), graph)
     with warnings.catch_warnings():
         # Asks for the input's range, which the function holds.
         warnings.filterwarnings("ignore", message="Statistics for quantized inputs")
+        return _with_signature(without_detours(_converted_to_integers(converter, graph, uint8_input)), graph)
+
+
+def _converted_to_integers(converter: Any, graph: ExportGraph, uint8_input: bool) -> bytes:
+    if not _has_int16(graph):
+        converter.inference_input_type = tf.uint8 if uint8_input else tf.int8
+        converter.inference_output_type = tf.int8
         data = converter.convert()
-    if precision in QUANTIZED:
-        data = without_detours(data)
-    return _with_signature(with_integer_ends(data) if wide else data, graph)
+        if not reads_nothing(data):
+            return data
+        converter.inference_input_type = converter.inference_output_type = tf.float32
+    return with_integer_ends(converter.convert(), uint8_input=uint8_input)
 
 
 def _has_int16(graph: ExportGraph) -> bool:

@@ -9,7 +9,7 @@ from typing import Any
 from resnet_backbones.quantization.bias_rounding import BiasRounding
 from resnet_backbones.quantization.boundaries import check_again, check_completes, check_others, complete_descriptions
 from resnet_backbones.quantization.calibration import calibrate
-from resnet_backbones.quantization.expressible import check_16_bits
+from resnet_backbones.quantization.expressible import check_16_bits, check_bare_operations
 from resnet_backbones.quantization.hooks import hook, hook_of
 from resnet_backbones.quantization.model import as_quantized_model
 from resnet_backbones.quantization.placement import place
@@ -73,6 +73,8 @@ def quantize_aware(
     selection = Selection(model, scheme, exclude, override, task.keep_float if task else ())
     check_again(model, scheme, selection)
     trace = Trace(model)
+    if scheme.target != "tensorrt":
+        check_bare_operations(trace, scheme)
     placement = place(trace, selection)
     if not placement.sites and not placement.kernels:
         raise ValueError(f"{type(model).__name__} {model.name!r} has no layer that {scheme.name!r} can quantize.")

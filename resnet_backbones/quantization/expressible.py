@@ -10,9 +10,12 @@ from typing import Any
 from resnet_backbones.keras_api import keras
 from resnet_backbones.keras_api.operations import operation_name
 from resnet_backbones.quantization.hooks import LayerHook, hooks_of
+from resnet_backbones.quantization.placement.trace import Trace
 from resnet_backbones.quantization.rules import activation_name
+from resnet_backbones.quantization.schemes import Scheme
 
 _BITS = (8, 16)
+_SEEKING = ("ArgMax", "ArgMin", "TopKV2")  # TensorFlow's operations
 #: Activations with an int16 form.
 _ACTIVATIONS_16 = frozenset({"relu", "relu6", "clipped_relu", "leaky_relu", "leaky_relu_001"})
 
@@ -54,6 +57,24 @@ def check_16_bits(model: Any) -> None:
             f"LiteRT's converter has no int16 form of {_listed(without)} in {model.name!r} (sigmoid, softmax, tanh and "
             "what is made of them, PReLU, concatenations, averages of tensors). Give these 8 bits, "
             f"override={{{without[0]!r}: {{'activation_bits': 8}}}}, or leave them in float with exclude."
+        )
+
+
+def check_bare_operations(trace: Trace, scheme: Scheme) -> None:
+    """Checks that LiteRT has an int16 form of what is computed outside of layers.
+
+    Args:
+        trace: the traced model.
+        scheme: what it is quantized by.
+
+    Raises:
+        ValueError: it seeks the largest of 16-bit values outside of a layer; the message says what to do.
+    """
+    if scheme.activation_bits == 16 and (found := trace.bare_operations(*_SEEKING)):
+        raise ValueError(
+            f"LiteRT has no int16 form of {', '.join(sorted({operation.type for operation in found}))} in "
+            f"{trace.model.name!r}. Return the values it reads instead and seek in what the file gives, put it in a "
+            "layer of its own, which stays in float, or quantize with 'edge_int8'."
         )
 
 

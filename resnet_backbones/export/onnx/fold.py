@@ -23,6 +23,8 @@ def fold_scales_and_offsets(graph: Graph, kernels: dict[str, Kernel]) -> None:
     for node in graph.of_kind(*WEIGHTED):
         if node.attributes.get("group", 1) != 1 and node.kind == "ConvTranspose":
             continue  # its output channels are spread over two axes
+        if len(node.inputs) > 2 and node.inputs[2] not in graph.constants:
+            continue  # it adds what is computed, as a recurrent layer's steps do
         while (behind := graph.only_consumer(node.output)) is not None:
             channels = _channels(graph, kernels, node)
             found = None if channels is None else scale_and_offset(graph, node.output, behind, channels, _rank(node))

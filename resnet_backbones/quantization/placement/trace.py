@@ -178,10 +178,14 @@ class Trace:
         """Whether one leaf call or bare operation reads the tensor, and the model does not return it."""
         return len(self.consumers(tensor)) == 1 and not any(tensor is output for output in self.outputs)
 
+    def bare_operations(self, *kinds: str) -> list[tf.Operation]:
+        """The operations of some types that no leaf layer holds."""
+        operations = self._function.graph.get_operations()
+        return [one for one in operations if one.type in kinds and one.name not in self._call_of_operation]
+
     def bare_additions(self) -> list[tuple[tf.Tensor, tf.Tensor]]:
         """What each bare ``a + b`` of two different images adds."""
-        operations = self._function.graph.get_operations()
-        bare = [one for one in operations if one.type in ("Add", "AddV2") and one.name not in self._call_of_operation]
+        bare = self.bare_operations("Add", "AddV2")
         added = [[self.canonical(tensor) for tensor in operation.inputs] for operation in bare]
         images = [pair for pair in added if all(one.dtype.is_floating and one.shape.rank == 4 for one in pair)]
         return [(first, second) for first, second in images if first is not second]
