@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import tempfile
 from collections.abc import Sequence
@@ -13,6 +14,7 @@ import numpy as np
 from resnet_backbones.export.choices import choose
 from resnet_backbones.export.detections import PLACE
 from resnet_backbones.export.formats import Format, find_format
+from resnet_backbones.export.own_images import own_images
 from resnet_backbones.export.problems import explained
 from resnet_backbones.export.reasons import float_reasons
 from resnet_backbones.export.report import ExportReport
@@ -68,6 +70,7 @@ def export_model(
         resize: how images of other sizes were brought to the model's when it was trained, ``"stretch"`` or
             ``"letterbox"`` (aspect kept, padded with grey); carried in the file, and what ``predict`` does by default.
         parity_data: images to compare file and Keras model on: an array (N, H, W, C) or batches, as for calibration.
+            ``None``: a few images of the calibration, if it was in this process, else random ones.
         layers: compare every layer on ``parity_data`` too: where the error enters.
         latency: time the file on this machine, in turns with its float32 form where it is quantized.
 
@@ -126,8 +129,11 @@ def export_model(
             batches = [np.asarray(images, np.float32) for images in image_batches(parity_data, name="The parity data")]
             if batches:
                 warn_of_other_units(model, batches[0], "The parity data")
-            report.parity = verification.outputs(batches)
+            report.parity, report.compared_on = verification.outputs(batches), "parity_data"
             report.layers = verification.layers(batches) if layers else []
+        elif (own := own_images(model, request.preprocessing)) is not None:
+            with contextlib.suppress(ImportError):  # what runs such files need not be there where they are made
+                report.parity, report.compared_on = verification.outputs([own[1]]), own[0]
         if latency:
             report.latency = verification.latency(temporary)
     report.path = path

@@ -98,7 +98,7 @@ def build_graph(
     trace = Trace(model, fixed_signature(model, input_shape))
     spec = _single_input(model, trace, batch)
     joins = [call.layer for call in trace.calls if split_outputs and _returns_parts(trace, call)]
-    leading = _leading_preprocessing(trace)
+    leading = leading_preprocessing(trace)
     if mode == context.EXPORT:
         _check_integer_input(model, trace, leading, preprocessing is not None)
     size: Any = tuple(spec.shape[1:3])
@@ -209,7 +209,7 @@ def _check_integer_input(model: Any, trace: Trace, leading: list[LeafCall], prep
     )
 
 
-def _leading_preprocessing(trace: Trace) -> list[LeafCall]:
+def leading_preprocessing(trace: Trace) -> list[LeafCall]:
     """Rescaling and normalisation layers between the model's input and anything else."""
     leading: list[LeafCall] = []
     (tensor,) = trace.inputs

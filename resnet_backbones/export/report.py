@@ -34,7 +34,9 @@ class ExportReport:
         census: operators and multiply-accumulates, read from the file; empty for formats that hold a Keras graph.
         left_in_float: layer -> why it has no int8 form.
         float_reasons: output tensor -> why its operator is not in integers, where the model's layers tell.
-        parity: one entry an output, on the parity data; empty when none was given.
+        parity: one entry an output; empty where nothing was compared.
+        compared_on: ``"parity_data"``, or without it ``"calibration images"`` or ``"random images"``; empty where
+            nothing was compared.
         kernels: the file's integer kernels against the Keras model's; ``None`` for a float file.
         layers: one entry a layer call, on the parity data; empty when not asked for.
         latency: one entry a file timed; empty when not asked for.
@@ -55,6 +57,7 @@ class ExportReport:
     latency: list[Latency] = field(default_factory=list)
     int8_share_wanted: float = 0.99
     format: str = "litert"
+    compared_on: str = ""
 
     @property
     def operators(self) -> dict[tuple[str, str], int]:
@@ -109,8 +112,8 @@ class ExportReport:
 
     @property
     def passed(self) -> bool:
-        """Whether everything that was measured passes. Without parity data, outputs were not: see :attr:`verdict`."""
-        return not self.failures
+        """Whether outputs were compared, and everything that was measured passes."""
+        return bool(self.parity) and not self.failures
 
     @property
     def verdict(self) -> str:
@@ -118,7 +121,10 @@ class ExportReport:
         if self.failures:
             return "FAILED: " + "; ".join(self.failures)
         if not self.parity:
-            return "NOT COMPARED: the file's outputs were not measured against Keras; give images as parity_data"
+            return (
+                "NOT COMPARED: the file's outputs were not measured against Keras; give images as parity_data, where "
+                "what runs such files is installed"
+            )
         return "PASSED"
 
     def to_dict(self) -> dict[str, Any]:
@@ -136,6 +142,7 @@ class ExportReport:
             "int8_mac_share_wanted": self.int8_share_wanted,
             "chosen_float_mac_share": self.chosen_float_mac_share,
             "float_operators": self.float_operators if self.precision in QUANTIZED else {},
+            "compared_on": self.compared_on,
             "parity": [asdict(entry) for entry in self.parity],
             "kernels": None if self.kernels is None else asdict(self.kernels),
             "layers": [asdict(entry) for entry in self.layers],

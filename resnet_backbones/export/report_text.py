@@ -93,6 +93,8 @@ def _sentences(report: ExportReport) -> Iterator[str]:
             )
             + "."
         )
+    if report.compared_on not in ("", "parity_data"):
+        yield f"Outputs were compared on {report.compared_on}, as no parity_data was given."
     for entry in report.parity:
         if entry.same_class_of_worst is not None:
             yield (

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import warnings
+import weakref
 from collections.abc import Iterable, Iterator, Sequence, Sized
 from typing import Any
 
@@ -19,6 +20,8 @@ from resnet_backbones.quantization.input_units import warn_of_other_units
 from resnet_backbones.quantization.observers import BINS, Observer, Seen, get_observer
 from resnet_backbones.quantization.quantizers import ActivationQuantizer
 
+_SAMPLE = 4  # images that are kept of the calibration data
+_samples: weakref.WeakKeyDictionary[Any, np.ndarray] = weakref.WeakKeyDictionary()
 MOST_BATCHES = 256  # that are read of data without a known end
 
 
@@ -59,12 +62,13 @@ def calibrate(model: Any, data: Any, observer: str | Observer = "min_max", *, ma
         raise ValueError(f"{type(model).__name__} {model.name!r} is not quantized: call quantize_aware(model) first.")
     seen: dict[int, Seen] = {id(quantizer): Seen() for quantizer in quantizers}
     run = _Run(model, observer.needs_histogram)
-    batches = 0
+    batches, sample = 0, None
     given = image_batches(data, inputs=run.inputs, most=max_batches, name="The calibration data")
     for images in tqdm(given, desc="calibrating", unit="batch", leave=False, delay=2, total=_count(data, max_batches)):
         batches += 1
         if batches == 1:
             warn_of_other_units(model, images, "The calibration data")
+            sample = images[:_SAMPLE].numpy() if tf.is_tensor(images) else None
         run(images, batches, seen)
     if batches == 0:
         raise ValueError("The calibration data is empty, so there is nothing to read ranges from.")
@@ -88,7 +92,19 @@ def calibrate(model: Any, data: Any, observer: str | Observer = "min_max", *, ma
         for quantizer, weights in zip(quantizers, before, strict=True):
             quantizer.set_weights(weights)
         raise
+    _samples.pop(model, None)
+    if sample is not None:
+        _samples[model] = sample
     return model
+
+
+def calibration_sample(model: Any) -> np.ndarray | None:
+    """A few of the images that a model was last calibrated on in this process; ``None`` where there are none.
+
+    Args:
+        model: any model.
+    """
+    return _samples.get(model)
 
 
 class _Run:

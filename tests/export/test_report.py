@@ -158,6 +158,7 @@ def test_a_report_passes_by_thresholds_and_says_what_does_not():
     assert "98.00 % of the values within two steps" in failure
     assert not good(parity=[OutputParity("box", 100, 3.0, 0.2, 0.995, float("nan"))]).passed
     assert good(parity=[]).verdict.startswith("NOT COMPARED")
+    assert not good(parity=[]).passed
     assert good(precision="float32").passed, "a float file needs no integers"
 
 
