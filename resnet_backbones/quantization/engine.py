@@ -14,7 +14,7 @@ from resnet_backbones.quantization.hooks import hook, hook_of
 from resnet_backbones.quantization.model import as_quantized_model
 from resnet_backbones.quantization.placement import place
 from resnet_backbones.quantization.placement.biases import BiasSite, average_sites, bias_sites
-from resnet_backbones.quantization.placement.joins import concatenates, is_taken_apart
+from resnet_backbones.quantization.placement.joins import concatenates, is_taken_apart, only_moved
 from resnet_backbones.quantization.placement.selection import Selection
 from resnet_backbones.quantization.placement.sites import Placement, placement_to_dict
 from resnet_backbones.quantization.placement.trace import Trace
@@ -182,7 +182,9 @@ def _hang_quantizers(trace: Trace, placement: Placement, biases: list[BiasSite],
         hook(call.layer, scheme, call.host).biases[call.index] = rounding
         weighted.added[calls[bias.weighted].index] = rounding, call.layer
     for order, number in average_sites(trace, placement):
-        hook(calls[order].layer, scheme, calls[order].host).averages[calls[order].index] = quantizers[number]
+        call = calls[order]
+        returned = only_moved(trace, call.outputs[0])
+        hook(call.layer, scheme, call.host).averages[call.index] = quantizers[number], returned
     for call in calls:
         found = hook_of(call.layer)
         if found is not None:

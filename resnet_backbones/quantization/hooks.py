@@ -71,7 +71,8 @@ class LayerHook:
         kernels: attribute of the layer -> (variable, KernelQuantizer).
         biases: call index -> how integer kernels round what the layer adds.
         added: call index of a layer with kernels -> how integers round what is added, and the layer that adds it.
-        averages: call index -> quantizer of what it reads, in whose steps the layer's integers average.
+        averages: call index -> quantizer of what it reads, in whose steps the layer's integers average; whether the
+            model only returns the result, which a file for TensorRT then does not round.
         call_sites: how often the layer is called in one pass of the model.
         freeze: for a batch norm, the switch that stops its statistics.
         stands_alone: a batch norm that folds into no convolution before it.
@@ -84,7 +85,7 @@ class LayerHook:
         self.kernels: dict[str, tuple[Any, KernelQuantizer]] = {}
         self.biases: dict[int, BiasRounding] = {}
         self.added: dict[int, tuple[BiasRounding, Any]] = {}
-        self.averages: dict[int, ActivationQuantizer] = {}
+        self.averages: dict[int, tuple[ActivationQuantizer, bool]] = {}
         self.call_sites = 1
         self.freeze: BatchNormFreeze | None = None
         self.stands_alone = self.taken_apart = False
@@ -192,7 +193,8 @@ class LayerHook:
             outputs = self._activation(index, activation)(before_activation(outputs))
         if index in self.averages and context.mode() == context.QUANTIZE:
             to_even = "tensorrt" in (self.scheme.target, context.view())
-            outputs = self.averages[index].in_steps(outputs, to_even)
+            read, returned = self.averages[index]
+            outputs = outputs if to_even and returned else read.in_steps(outputs, to_even)
         quantizer = self.quantizers.get((index, "output"))
         return outputs if quantizer is None else quantizer(outputs)
 

@@ -29,7 +29,7 @@ def joins_outputs(trace: Trace, call: LeafCall) -> bool:
         trace: the traced model.
         call: any leaf call of it.
     """
-    return concatenates(call) and _only_moved(trace, call.outputs[0])
+    return concatenates(call) and only_moved(trace, call.outputs[0])
 
 
 def output_joins(trace: Trace) -> list[LeafCall]:
@@ -95,7 +95,7 @@ def is_taken_apart(trace: Trace, call: LeafCall) -> bool:
     return False
 
 
-def _only_moved(trace: Trace, tensor: tf.Tensor) -> bool:
+def only_moved(trace: Trace, tensor: tf.Tensor) -> bool:
     """Whether the model returns the tensor, or what it is moved into, and nothing else reads it."""
     moved: list[tf.Tensor] = []
     for reader in trace.consumers(tensor):
@@ -108,7 +108,7 @@ def _only_moved(trace: Trace, tensor: tf.Tensor) -> bool:
                 return False
             moved += [trace.canonical(output) for output in reader.outputs]
     returned = any(tensor is output for output in trace.outputs)
-    return (returned or bool(moved)) and all(_only_moved(trace, one) for one in moved if one is not tensor)
+    return (returned or bool(moved)) and all(only_moved(trace, one) for one in moved if one is not tensor)
 
 
 def _moves(call: LeafCall) -> bool:
