@@ -35,6 +35,7 @@ class FileKernel:
         mended: whether a batch norm folded into it was changed to what LiteRT's converter can quantize.
         coarser: one a channel of the result, whether it has larger steps than the model's, since its bias would not fit
             32 bits in those: a batch norm has all but switched it off. ``None``: none has.
+        layer: the layer that has it, where that is known otherwise than by ``output``.
     """
 
     output: str
@@ -44,6 +45,7 @@ class FileKernel:
     bits: int = 8
     mended: bool = False
     coarser: np.ndarray | None = None
+    layer: Any = None
 
 
 @dataclass(frozen=True)
@@ -82,7 +84,7 @@ def compare_kernels(model: Any, kernels: Iterable[FileKernel], sources: Sources)
     compared, error, different, seen = 0, 0.0, [], set()
     kernels = list(kernels)
     for kernel in kernels:
-        found = sources.weighted(kernel.output)
+        found = sources.weighted(kernel.output) or sources.called_once(kernel.layer)
         if found is None:
             continue
         call, norm = found

@@ -9,6 +9,7 @@ import tensorflow as tf
 
 from resnet_backbones.keras_api import keras
 from resnet_backbones.keras_api.operations import is_operation
+from resnet_backbones.quantization.hooks import own_call
 
 _EXTREMES = {"Argmax": tf.argmax, "Argmin": tf.argmin}
 
@@ -20,8 +21,14 @@ def plain_form(layer: Any) -> Callable[..., Any] | None:
         layer: any layer, or a bare operation of a functional model.
 
     Returns:
-        See :func:`enlarged_form` and :func:`place_of_extreme`; ``None`` for all else.
+        For a dense layer on images the convolution that it is, since a matrix product wants the channels last; for
+        enlargements and extremes see :func:`enlarged_form` and :func:`place_of_extreme`; ``None`` for all else.
     """
+    if isinstance(layer, keras.layers.Dense) and type(layer).call is keras.layers.Dense.call:
+        own = own_call(layer)
+        return lambda inputs, *args, **more: (
+            _convolved(layer, inputs) if inputs.shape.rank == 4 else own(inputs, *args, **more)
+        )
     return enlarged_form(layer) or place_of_extreme(layer)
 
 
@@ -67,6 +74,15 @@ def enlarged_form(layer: Any) -> Callable[..., Any] | None:
             lambda values: call(values, repeats, axis=axis, **more), inputs, repeats, axis
         )
     return None
+
+
+def _convolved(layer: Any, inputs: Any) -> Any:
+    kernel = tf.convert_to_tensor(layer.kernel)
+    kernel = tf.reshape(kernel, (1, 1, *kernel.shape))
+    outputs = tf.nn.conv2d(inputs, kernel, 1, "VALID")
+    if layer.use_bias:
+        outputs = tf.nn.bias_add(outputs, tf.convert_to_tensor(layer.bias))
+    return outputs if layer.activation is None else layer.activation(outputs)
 
 
 def _repeated(call: Callable[[Any], Any], inputs: Any, repeats: Any, axis: Any) -> Any:

@@ -17,6 +17,9 @@ from resnet_backbones.quantization.placement.selection import layer_paths
 from resnet_backbones.quantization.placement.trace import LeafCall, Trace
 from resnet_backbones.quantization.rules import FUSED, activation_name, role_of
 
+# A converter takes a ReLU past these to the operator before them.
+_PASSED = (keras.layers.Flatten, keras.layers.Reshape, keras.layers.Permute)
+
 
 class Sources:
     """Records, while a function is traced, which layer call makes which operation.
@@ -198,15 +201,26 @@ class Sources:
         call = calls[0] if calls else None
         while call is not None:
             if role_of(call.layer) == "weighted":
-                after = self._consumer(call)
-                if after is None or call.order in self._ranged or not self._folds(after):
-                    return call, None
-                return call, after.layer
+                return self._with_norm(call)
             shifts = _only_shifts(call) and call.order not in self._convolved
-            if not self._folds(call) and not shifts and activation_name(call.layer) is None:
+            moves = isinstance(call.layer, _PASSED)
+            if not self._folds(call) and not shifts and not moves and activation_name(call.layer) is None:
                 return None
             call = self._trace.producer(call.inputs[0]) if call.inputs else None
         return None
+
+    def called_once(self, layer: Any) -> tuple[LeafCall, Any] | None:
+        """The same of a layer that is called once, found by itself.
+
+        TensorFlow moves a number that is added behind a sum to the bias before it, under the number's name.
+        """
+        calls = [call for call in self._trace.calls if call.layer is layer]
+        return self._with_norm(calls[0]) if len(calls) == 1 else None
+
+    def _with_norm(self, call: LeafCall) -> tuple[LeafCall, Any]:
+        after = self._consumer(call)
+        folds = after is not None and call.order not in self._ranged and self._folds(after)
+        return call, after.layer if folds else None  # type: ignore[union-attr]
 
 
 def _only_shifts(call: LeafCall) -> bool:

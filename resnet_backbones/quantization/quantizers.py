@@ -72,7 +72,8 @@ class ActivationQuantizer(keras.layers.Layer):
         bits: of the quantized value, 2 to 16.
         symmetric: whether the range is symmetric about zero.
         ema_decay: of the moving average.
-        fixed_range: (min, max) that never changes, e.g. (0, 255/256) behind a softmax; ``None`` observes.
+        fixed_range: (min, max) that never changes, e.g. (0, 255/256) behind a softmax; ``None`` observes. Within
+            ``context.use_view("tensorrt")``, where there are no zero points, it reaches as far below zero as above.
         litert_only: the identity within ``context.use_view("tensorrt")``.
     """
 
@@ -202,14 +203,22 @@ class ActivationQuantizer(keras.layers.Layer):
             low, high = self._observe(values)
         else:
             low, high = self.range_min, self.range_max
-        values = context.nudged(values, low, high, 2**self.bits - 1 - self.symmetric)
+        if self._narrow and not self.symmetric:
+            high = tf.maximum(-tf.convert_to_tensor(low), tf.convert_to_tensor(high))
+            low = -high
+        values = context.nudged(values, low, high, 2**self.bits - 1 - self._narrow)
         keeps_values = not training or kept_by_its_own_gradient(values)
         fake_quantize = self._fake_quantized if keeps_values else self._fake_quantized_by_mask
         return tf.cast(fake_quantize(values, low, high), inputs.dtype)
 
+    @property
+    def _narrow(self) -> bool:
+        """Whether the range is symmetric in the view that holds now."""
+        return self.symmetric or (self.fixed_range is not None and context.view() == "tensorrt")
+
     def _fake_quantized(self, values, low, high):
         return tf.quantization.fake_quant_with_min_max_vars(
-            values, low, high, num_bits=self.bits, narrow_range=self.symmetric
+            values, low, high, num_bits=self.bits, narrow_range=self._narrow
         )
 
     def _fake_quantized_by_mask(self, values, low, high):

@@ -36,12 +36,13 @@ class _TransposeOptimizer(TransposeOptimizer):
     def _mul_handler(self, trans, node):
         """Takes a transposition past a product with anything, where tf2onnx wants the other factor transposed too.
 
-        Efficient channel attention's gate is one reshaped: to transpose it instead costs nothing.
+        Efficient channel attention's gate is one reshaped: to transpose it instead costs nothing. So do the slopes of a
+        PReLU, a constant of lower rank.
         """
         if super()._mul_handler(trans, node):
             return True
-        ranks = {len(self._g.get_shape(name) or ()) for name in node.input}
-        return ranks == {4} and self._handle_node_having_branches(trans, node)
+        images = all(len(self._g.get_shape(n.output[0]) or ()) == 4 or n.is_const() for n in node.inputs)
+        return images and self._handle_node_having_branches(trans, node)
 
 
 def to_onnx(graph: ExportGraph, *, layout: str, signed: bool) -> onnx.ModelProto:

@@ -117,7 +117,8 @@ def emit(model: Any, request: ExportRequest) -> Emitted:
     "Working with Quantized Types", https://docs.nvidia.com/deeplearning/tensorrt/latest/inference-library/work-quantized-types.html
     """
     for_runtime = request.target == "onnxruntime"
-    quantizers = [pair for found in hooks_of(model) for pair in found.kernels.values()] if request.quantized else []
+    owned = [(found.layer, pair) for found in hooks_of(model) for pair in found.kernels.values()]
+    quantizers = [pair for _, pair in owned] if request.quantized else []
     with context.use_view(request.view):
         traced = build_graph(
             model,
@@ -132,7 +133,8 @@ def emit(model: Any, request: ExportRequest) -> Emitted:
     given = [quantizer.integers(variable) for variable, quantizer in quantizers]
     bits = {name: quantizer.bits for name, (_, quantizer) in zip(traced.kernel_names, quantizers, strict=True)}
     kernels = attach(graph, dict(zip(traced.kernel_names, given, strict=True)), bits)
-    written_kernels = _improve(graph, kernels, for_runtime=for_runtime)
+    layers = {name: layer for name, (layer, _) in zip(traced.kernel_names, owned, strict=False)}
+    written_kernels = _improve(graph, kernels, layers, for_runtime=for_runtime)
     _name_batch(graph, request.batch)
     graph.merge_equal_constants()
     written = to_half(graph.to_model()) if request.precision == "float16" else graph.to_model()
@@ -148,7 +150,9 @@ def emit(model: Any, request: ExportRequest) -> Emitted:
     return with_post_processing(emitted, task_facts(model)) if request.postprocessing else emitted
 
 
-def _improve(graph: Graph, kernels: dict[str, Kernel], *, for_runtime: bool) -> list[FileKernel]:
+def _improve(
+    graph: Graph, kernels: dict[str, Kernel], layers: dict[str, Any], *, for_runtime: bool
+) -> list[FileKernel]:
     """Runs the passes; they rely on this order."""
     enlarge_outputs(graph)
     name_hard_sigmoids(graph)
@@ -164,7 +168,7 @@ def _improve(graph: Graph, kernels: dict[str, Kernel], *, for_runtime: bool) -> 
     if for_runtime:
         keep_both_roundings(graph)
         quantize_biases(graph, kernels)
-    written = write_kernels(graph, kernels)
+    written = write_kernels(graph, kernels, layers)
     graph.remove_unused()
     return written
 

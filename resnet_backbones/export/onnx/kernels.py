@@ -6,7 +6,9 @@ In the file it is an int8 constant and a DequantizeLinear in front of its layer.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
@@ -27,6 +29,7 @@ class Kernel:
         bits: of the integers.
         layer_shape: of the layer's own kernel; empty where no layer has one.
         coarser: one an output channel, whether it was given larger steps; ``None``: none was.
+        source: name of the input that stood for the layer's kernel; empty where no layer has one.
     """
 
     integers: np.ndarray
@@ -35,6 +38,7 @@ class Kernel:
     bits: int = 8
     layer_shape: tuple[int, ...] = ()
     coarser: np.ndarray | None = None
+    source: str = ""
 
     def multiplied(self, factors: np.ndarray) -> Kernel:
         """The kernel with each output channel multiplied: its scale, and the sign of its integers."""
@@ -86,7 +90,12 @@ def attach(graph: Graph, given: dict[str, tuple[np.ndarray, np.ndarray]], bits: 
         if np.all(per_channel == per_channel[:, :1]):
             name = graph.new_name(f"{node.name}_kernel")
             kernels[name] = Kernel(
-                integers, per_channel[:, 0].astype(np.float64), axis, bits[source], given[source][0].shape
+                integers,
+                per_channel[:, 0].astype(np.float64),
+                axis,
+                bits[source],
+                given[source][0].shape,
+                source=source,
             )
             node.inputs[1] = name
     for name, (integers, scales) in given.items():
@@ -119,11 +128,16 @@ def _moved(
     return source[0], integers, scales
 
 
-def write_kernels(graph: Graph, kernels: dict[str, Kernel]) -> list[FileKernel]:
+def write_kernels(graph: Graph, kernels: dict[str, Kernel], layers: Mapping[str, Any]) -> list[FileKernel]:
     """Puts the kernels into the graph, each as int8 integers behind a DequantizeLinear of its own.
 
     Scales are above zero: a channel whose scale is zero, as a batch norm with a scale of zero leaves it, has integers
     of zero instead.
+
+    Args:
+        graph: changed in place.
+        kernels: quantized kernels by name of the tensor that stands for them.
+        layers: name of an input that stood for a kernel -> the layer that has it.
 
     Returns:
         The kernels as they were written, in Keras' layout.
@@ -139,11 +153,11 @@ def write_kernels(graph: Graph, kernels: dict[str, Kernel]) -> list[FileKernel]:
         node.inputs[1] = graph.add(
             "DequantizeLinear", [integers, scale, zeros], f"{hint}_kernel_dequantized", axis=kernel.axis
         )
-        written.append(_as_keras_has_it(node, kernel))
+        written.append(_as_keras_has_it(node, kernel, layers.get(kernel.source)))
     return written
 
 
-def _as_keras_has_it(node: Node, kernel: Kernel) -> FileKernel:
+def _as_keras_has_it(node: Node, kernel: Kernel, layer: Any) -> FileKernel:
     values, groups = kernel.integers.astype(np.int32), node.attributes.get("group", 1)
     # A convolution in groups of one channel is a depthwise one, whose layer has the channels on another axis.
     depthwise = node.kind == "Conv" and groups > 1 and kernel.layer_shape[2:3] == (groups,)
@@ -153,7 +167,9 @@ def _as_keras_has_it(node: Node, kernel: Kernel) -> FileKernel:
         values = values.T
     if depthwise:
         values = values.reshape(*values.shape[:2], groups, -1)
-    return FileKernel(node.name, values, kernel.scale, depthwise, kernel.bits, coarser=kernel.coarser)
+    if len(kernel.layer_shape) == 2:  # a dense layer on images, which is a convolution of one pixel
+        values = values.reshape(kernel.layer_shape)
+    return FileKernel(node.name, values, kernel.scale, depthwise, kernel.bits, coarser=kernel.coarser, layer=layer)
 
 
 def with_positive_scales(kernel: Kernel) -> Kernel:

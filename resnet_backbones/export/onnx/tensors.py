@@ -98,7 +98,7 @@ def _channels_first(graph: Graph, shapes: dict[str, list[int | None]], layout: s
     for node in graph.in_order():
         if _gives_channels_first(node, first):
             first.update(name for name in node.outputs if len(shapes.get(name, ())) == 4)
-    return first
+    return first - set(graph.output_names)  # the file returns what Keras does, also what a model itself permutes
 
 
 def _gives_channels_first(node: Node, first: set[str]) -> bool:

@@ -133,9 +133,15 @@ def elementwise(graph: Graph) -> Found:
     for node in graph.of("Add", "Sum", "Sub", "Mul", "Div", "Max", "Min", "Concat"):
         tensors = [tensor for tensor in node.inputs if not graph.from_constants(tensor)]
         quantized = [tensor for tensor in tensors if dequantized(graph, tensor) is not None]
-        if id(node) not in fused and 0 < len(quantized) < len(tensors):
+        if id(node) not in fused and 0 < len(quantized) < len(tensors) and not _activates(graph, node):
             other = next(tensor for tensor in tensors if tensor not in quantized)
             yield "warning", node.name, f"reads {quantized[0]} quantized and {other} in float: quantize all or none."
+
+
+def _activates(graph: Graph, node: Node) -> bool:
+    """Whether a product is the end of an activation, ``x * sigmoid(x)``: it reads what the rest of it reads."""
+    factors = [graph.made_by(tensor, *ACTIVATIONS) for tensor in node.inputs] if node.op == "Mul" else []
+    return any(factor is not None and factor.input(0) in node.inputs for factor in factors)
 
 
 @rule("needless", PROCESSING)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from resnet_backbones.export.tensorrt.findings import PLACEMENT, PROCESSING, Found, rule
-from resnet_backbones.export.tensorrt.graph import Graph, Node
+from resnet_backbones.export.tensorrt.graph import DEQUANTIZE, QUANTIZE, Graph, Node
 from resnet_backbones.export.tensorrt.structure import (
+    ACTIVATIONS,
     AVERAGING,
     LARGEST,
     WEIGHTED,
@@ -53,8 +54,34 @@ def transpose(graph: Graph) -> Found:
             continue
         above = any(one.op in (*WEIGHTED, *AVERAGING, *LARGEST) for one in graph.upstream(node.input(0)))
         below = any(one.op in (*WEIGHTED, *AVERAGING, *LARGEST) for one in graph.downstream(node.output))
-        if above and below:
-            yield "error", node.name, "stands among layers: only inputs and outputs may be NHWC, all between NCHW."
+        back = _undone_by(graph, node)
+        if above and below and back is not None:
+            yield "error", node.name, f"{back.name} transposes back, and all between goes either way: leave both out."
+        elif above and below:
+            yield "info", node.name, "copies the whole tensor, as a reshape, a permutation or a product by rows wants."
+
+
+# What gives the same with its axes in another order.
+_EITHER_WAY = (
+    *(*ACTIVATIONS, QUANTIZE, DEQUANTIZE, "Add", "Sum", "Sub", "Mul", "Div", "Max", "Min", "Neg", "Abs", "Exp", "Log"),
+    *("Sqrt", "Pow", "Erf", "Identity", "Cast", "Concat", "Pad", "Slice", "Split", "Resize"),
+)
+
+
+def _undone_by(graph: Graph, node: Node) -> Node | None:
+    """The transpose that puts the axes back behind what does not ask for their order; ``None`` if there is none."""
+    order = node.attributes.get("perm")
+    pending, seen = [node.output], {id(node)}
+    while order is not None and pending:
+        for reader in graph.consumers(pending.pop()):
+            if id(reader) in seen:
+                continue
+            seen.add(id(reader))
+            back = reader.attributes.get("perm") if reader.op == "Transpose" else None
+            if back is not None and [order[axis] for axis in back] == sorted(order):
+                return reader
+            pending += reader.outputs if reader.op in _EITHER_WAY else []
+    return None
 
 
 def _moves_ones(node: Node) -> bool:

@@ -2,7 +2,8 @@
 
 LiteRT needs a range wherever an operator ends; TensorRT wants none between a convolution and what it fuses with. So a
 model is trained with LiteRT's, and the marked ones are the identity in the file for TensorRT and in
-``context.use_view("tensorrt")``, the Keras graph such a file is compared with.
+``context.use_view("tensorrt")``, the Keras graph such a file is compared with. A fixed range, whose zero point LiteRT
+prescribes, is symmetric there.
 """
 
 from __future__ import annotations
@@ -12,11 +13,18 @@ from collections.abc import Sequence
 import tensorflow as tf
 
 from resnet_backbones.keras_api import keras
+from resnet_backbones.keras_api.operations import operation_name
+from resnet_backbones.quantization.placement.joins import joins_outputs
 from resnet_backbones.quantization.placement.placer import Placer
 from resnet_backbones.quantization.placement.selection import Selection
 from resnet_backbones.quantization.placement.sites import Placement, QuantizerSite
+from resnet_backbones.quantization.placement.tensorrt import POOLED
 from resnet_backbones.quantization.placement.trace import LeafCall, Trace
 from resnet_backbones.quantization.rules import FUSED, activation_name
+
+
+def _multiplies(call: LeafCall) -> bool:
+    return isinstance(call.layer, keras.layers.Multiply) or operation_name(call.layer) == "multiply"
 
 
 def mark_litert_only(trace: Trace, selection: Selection, placement: Placement) -> None:
@@ -40,10 +48,45 @@ class _Marker(Placer):
 
     def is_litert_only(self, site: QuantizerSite) -> bool:
         order, port = site.points[0]
-        if port == "preactivation" or (site.fixed_range is not None and not site.symmetric):
+        if port == "preactivation":
             return True
         call = self.trace.points[order]
-        return port == "output" and (self._fuses_onwards(call) or self._in_hard_sigmoid(call))
+        if port.startswith("input:"):
+            return len(site.points) == 1 and self._is_activated_sum(call.inputs[int(port.split(":")[1])])
+        if port != "output":
+            return False
+        if site.fixed_range is not None and not site.symmetric and not self._is_computed_with(call.outputs[0]):
+            return True
+        return self._fuses_onwards(call) or self._in_hard_sigmoid(call)
+
+    def _is_computed_with(self, tensor: tf.Tensor) -> bool:
+        """Whether what reads a bounded tensor, at once or moved, runs in integers if the tensor has a range.
+
+        A gate does not: it only multiplies, and what it multiplies has none either. Nor does what the model returns.
+        """
+        for reader in self.trace.consumers(tensor):
+            if not isinstance(reader, LeafCall):
+                results = [self.trace.canonical(output) for output in reader.outputs]
+                moved = [one for one in results if self.trace.moved_from(one) is not None]
+            elif self.role(reader) == "same_range" and not isinstance(reader.layer, POOLED):
+                moved = reader.outputs
+            elif self.role(reader) in (None, "activation") or _multiplies(reader) or joins_outputs(self.trace, reader):
+                continue
+            else:
+                return True
+            if any(self._is_computed_with(one) for one in moved if one is not tensor):
+                return True
+        return False
+
+    def _is_activated_sum(self, tensor: tf.Tensor) -> bool:
+        """Whether the tensor is a sum, or comes of a batch norm, and an activation alone reads it."""
+        reader = self.trace.only_consumer(tensor)
+        if reader is None or self.role(reader) != "activation":
+            return False
+        made_by = self.trace.producer(tensor)
+        if made_by is None:
+            return tensor.op.type in ("Add", "AddV2")
+        return self.role(made_by) in ("add", "batch_norm")
 
     def _in_hard_sigmoid(self, call: LeafCall) -> bool:
         """Whether the call's result is only shifted and then clipped: both run in the kernel before."""
@@ -58,8 +101,10 @@ class _Marker(Placer):
         return self.trace.only_consumer(output) if self.trace.read_once(output) else None
 
     def _fuses_onwards(self, call: LeafCall) -> bool:
-        """Whether the call ends a convolution whose only reader is an activation, or an addition it is fused with."""
+        """Whether what reads the call's result runs in its kernel: an activation, or an addition it is fused with."""
         (output,) = call.outputs[:1]
+        if self._is_activated_sum(output):
+            return True
         if not self.trace.read_once(output) or not self._made_by_convolution(output):
             return False
         reader = self.trace.only_consumer(output)

@@ -25,7 +25,7 @@ from resnet_backbones.quantization.placement.sites import Placement, QuantizerSi
 from resnet_backbones.quantization.placement.trace import LeafCall, Trace
 
 _layers = keras.layers
-_POOLED = (*AVERAGED, _layers.MaxPooling2D, _layers.GlobalMaxPooling2D)
+POOLED = (*AVERAGED, _layers.MaxPooling2D, _layers.GlobalMaxPooling2D)
 
 
 class TensorRTPlacer(Placer):
@@ -60,7 +60,7 @@ class TensorRTPlacer(Placer):
         self._quantize(call, range(1))
 
     def place_same_range(self, call: LeafCall) -> None:
-        if isinstance(call.layer, _POOLED):
+        if isinstance(call.layer, POOLED):
             self._quantize(call, range(len(call.inputs)))
 
     place_compute = place_same_range

@@ -147,6 +147,14 @@ def convolution_read_by_more_than_its_activation():
     return b.model([_io("image", 1, 3, 8, 8)], [_io("head", 1, 4, 8, 8), _io("seven", 1, 4, 8, 8)])
 
 
+def silu_of_a_joined_tensor():
+    b = Builder()
+    x = b.node("Concat", "join", b.conv("one", b.pair("image"), (3, 4)), b.conv("two", "image/dq", (3, 4)), axis=1)
+    x = b.pair(x)
+    b.conv("out", b.pair(b.node("Mul", "silu", x, b.node("Sigmoid", "sigmoid", x))), (8, 4))
+    return b.model([_io("image", 1, 3, 8, 8)], [_io("out", 1, 4, 8, 8)])
+
+
 @pytest.mark.parametrize(
     ("build", "fused"),
     [
@@ -158,6 +166,7 @@ def convolution_read_by_more_than_its_activation():
         (pyramid_with_nearest_upsampling, {"Conv in int8": 2, "Add in a convolution": 1}),
         (convolution_read_by_more_than_its_activation, {"Conv in int8": 3}),
         (one_kernel_for_two_levels, {"Conv in int8": 2}),
+        (silu_of_a_joined_tensor, {"Conv in int8": 3}),
     ],
     ids=lambda one: getattr(one, "__name__", ""),
 )
@@ -165,6 +174,59 @@ def test_what_is_allowed_passes(build, fused):
     report = rb.export.tensorrt.check(build())
     assert not report.findings, report
     assert report.fused == fused
+
+
+def flattened_before_a_product():
+    b = Builder()
+    x = b.pair(b.node("Relu", "relu", b.conv("conv", b.pair("image"), (3, 4))))
+    x = b.node("Transpose", "turn", x, perm=[0, 2, 3, 1])
+    x = b.node("Reshape", "flat", x, b.constant("to", np.int64([1, -1])))
+    b.node("Gemm", "out", x, b.kernel("out", (5, 256), axis=0), transB=1)
+    return b.model([_io("image", 1, 3, 8, 8)], [_io("out", 1, 5)])
+
+
+def shuffled_channels():
+    b = Builder()
+    x = b.pair(b.conv("conv", b.pair("image"), (3, 4)))
+    x = b.node("Reshape", "apart", x, b.constant("groups", np.int64([1, 2, 2, 8, 8])))
+    x = b.node("Transpose", "turn", x, perm=[0, 2, 1, 3, 4])
+    b.conv("out", b.node("Reshape", "together", x, b.constant("whole", np.int64([1, 4, 8, 8]))), (4, 4))
+    return b.model([_io("image", 1, 3, 8, 8)], [_io("out", 1, 4, 8, 8)])
+
+
+def rows_and_columns_exchanged():
+    b = Builder()
+    x = b.node("Transpose", "turn", b.pair(b.conv("conv", b.pair("image"), (3, 4))), perm=[0, 1, 3, 2])
+    b.conv("out", x, (4, 4))
+    return b.model([_io("image", 1, 3, 8, 8)], [_io("out", 1, 4, 8, 8)])
+
+
+@pytest.mark.parametrize("build", [flattened_before_a_product, shuffled_channels, rows_and_columns_exchanged])
+def test_what_the_model_itself_transposes_is_information(build):
+    report = rb.export.tensorrt.check(build())
+    assert found(report) == {("transpose", "turn", "info")}, report
+
+
+def _turned_back_behind(*between):
+    """A transposition, operators that work in any order of axes, and the one that undoes the first."""
+    b = Builder()
+    x = b.node("Transpose", "turn", b.conv("conv", b.pair("image"), (3, 4)), perm=[0, 2, 3, 1])
+    for op in between:
+        if op == "Add":
+            x = b.node(op, op, x, b.constant("slopes", np.ones((8, 8, 4), np.float32)))
+        elif op == "Concat":
+            x = b.node(op, op, x, x, axis=3)
+        else:
+            x = b.pair(x) if op == "pair" else b.node(op, op, x)
+    x = b.pair(b.node("Transpose", "back", x, perm=[0, 3, 1, 2]))
+    b.conv("out", x, (8 if "Concat" in between else 4, 4))
+    return b.model([_io("image", 1, 3, 8, 8)], [_io("out", 1, 4, 8, 8)])
+
+
+@pytest.mark.parametrize("between", [(), ("Relu",), ("pair",), ("Add", "Relu"), ("Sigmoid", "Concat"), ("Abs", "pair")])
+def test_transpositions_that_undo_each_other_are_an_error(between):
+    report = rb.export.tensorrt.check(_turned_back_behind(*between))
+    assert ("transpose", "turn", "error") in found(report), report
 
 
 @pytest.mark.parametrize(
