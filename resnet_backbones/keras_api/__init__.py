@@ -9,7 +9,13 @@ tf_keras lacks, models and their tensors, TFMOT's quantizers. ``operations`` (ba
 from resnet_backbones.keras_api.activations import activation_function
 from resnet_backbones.keras_api.children import add_child, added_children, remove_child
 from resnet_backbones.keras_api.layer_changes import LayersAsMade, TrainableFlags, named_with_parts, numbered
-from resnet_backbones.keras_api.models import input_signature, leaf_and_nested_layers, producer, rename
+from resnet_backbones.keras_api.models import (
+    input_signature,
+    is_writing_saved_model,
+    leaf_and_nested_layers,
+    producer,
+    rename,
+)
 from resnet_backbones.keras_api.policies import (
     computing_in_float32,
     global_policy,
@@ -50,6 +56,7 @@ __all__ = [
     "global_policy",
     "global_policy_name",
     "input_signature",
+    "is_writing_saved_model",
     "kept_in_checkpoints",
     "keras",
     "keras_name",

@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from resnet_backbones.keras_api.models import rename
+from resnet_backbones.keras_api.models import rename, serialized_as_in_keras_files
 from resnet_backbones.keras_api.policies import policy_of, set_policy
 from resnet_backbones.keras_api.running import IS_KERAS_3, keras
 
@@ -217,7 +217,8 @@ def _plain(value: Any) -> Any:
             return {key: unshared(item) for key, item in value.items() if key != "shared_object_id"}
         return [unshared(item) for item in value] if isinstance(value, list | tuple) else value
 
-    return unshared(keras.saving.serialize_keras_object(value))
+    with serialized_as_in_keras_files():
+        return unshared(keras.saving.serialize_keras_object(value))
 
 
 def _mark(variable: Any, key: str, value: Any) -> None:

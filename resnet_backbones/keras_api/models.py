@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from typing import Any
 
 from resnet_backbones.keras_api.running import IS_KERAS_3, keras
@@ -15,6 +17,27 @@ def leaf_and_nested_layers(model: Any) -> list[Any]:
 def rename(layer: Any, name: str) -> None:
     """Gives a layer or model another name."""
     setattr(layer, "name" if IS_KERAS_3 else "_name", name)
+
+
+def is_writing_saved_model() -> bool:
+    """Whether tf_keras is writing a SavedModel folder (``model.save(folder, save_format="tf")``) just now."""
+    if IS_KERAS_3:
+        return False
+    from tf_keras.src.saving.legacy.saved_model.utils import in_tf_saved_model_scope
+
+    return in_tf_saved_model_scope()
+
+
+@contextlib.contextmanager
+def serialized_as_in_keras_files() -> Iterator[None]:
+    """Within it, tf_keras serializes objects as for ``.keras`` files: for a SavedModel it takes layers alone."""
+    if not is_writing_saved_model():
+        yield
+        return
+    from tf_keras.src.saving.legacy.saved_model.utils import keras_option_scope, should_save_traces
+
+    with keras_option_scope(should_save_traces(), in_tf_saved_model_scope=False):
+        yield
 
 
 def input_signature(model: Any) -> Any:

@@ -15,6 +15,7 @@ import contextlib
 import importlib
 import json
 import threading
+import warnings
 import weakref
 from collections.abc import Iterator
 from functools import partial
@@ -22,7 +23,7 @@ from typing import Any
 
 import numpy as np
 
-from resnet_backbones.keras_api import IS_KERAS_3, keras
+from resnet_backbones.keras_api import IS_KERAS_3, is_writing_saved_model, keras
 from resnet_backbones.keras_api.operations import is_operation
 from resnet_backbones.quantization import context
 from resnet_backbones.quantization.hooks import hooks_of
@@ -70,6 +71,13 @@ class QuantizedModel:
                 f"Model {self.name!r} is part of a model that was quantized after it, with further ranges in its "  # type: ignore[attr-defined]
                 "layers, which a copy or file of this part would lose. Save the whole model, or call "
                 "strip_quantization on it and quantize this part by itself."
+            )
+        if is_writing_saved_model():
+            warnings.warn(
+                f"A SavedModel of the quantized model {self.name!r} computes the same, but what "  # type: ignore[attr-defined]
+                "keras.models.load_model makes of it is no quantized model, to be trained on or exported. "
+                "Save it with model.save('name.keras'), too.",
+                stacklevel=2,
             )
         quantized_class = type(self)
         self.__class__ = quantized_class._float_class  # type: ignore[attr-defined]

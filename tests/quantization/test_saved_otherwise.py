@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -49,6 +51,57 @@ def test_saved_model(model, tmp_path):
         rb.load_model(tmp_path / "m")
     with pytest.raises(ValueError, match="format 'savedmodel' has no int8"):
         rb.export_model(model, tmp_path / "ours")
+
+
+def backbone():
+    spec = rb.ResNetSpec(block="basic", depths=(1,), widths=(8,), stem_width=8)
+    made = rb.create_backbone(spec, input_shape=(16, 16, 3))
+    made.layers[3].trainable = False
+    return made
+
+
+@pytest.mark.skipif(IS_KERAS_3, reason="Keras 3 has no save_format")
+@pytest.mark.parametrize("quantized", [False, True])
+def test_tf_keras_saved_model(quantized, tmp_path):
+    """It computes the same; of a quantized model it is no quantized model, and saving says so."""
+    for model in (tf_keras_model(),) if quantized else (backbone(), tf_keras_model()):
+        if quantized:
+            rb.quantize_post_training(model, calibration_data=IMAGES)
+        with warnings.catch_warnings(record=True) as seen:
+            warnings.simplefilter("always")
+            model.save(tmp_path / "m", save_format="tf")
+        said = [one for one in seen if "is no quantized model" in str(one.message)]
+        assert bool(said) == quantized
+        loaded = keras.models.load_model(tmp_path / "m")
+        np.testing.assert_allclose(outputs(loaded), outputs(model), atol=1e-6)
+
+
+def tf_keras_model():
+    image = layers.Input((16, 16, 3))
+    return keras.Model(image, layers.Dense(3)(layers.GlobalAveragePooling2D()(layers.Conv2D(4, 3)(image))))
+
+
+@pytest.mark.parametrize("make", [backbone, tf_keras_model])
+def test_clone_model(make):
+    """A copy computes the same, quantized too, or is refused; the model stays what it was."""
+    model = make()
+    copy = keras.models.clone_model(model)
+    copy.set_weights(model.get_weights())
+    np.testing.assert_allclose(outputs(copy), outputs(model), atol=1e-6)
+    rb.quantize_post_training(model, calibration_data=IMAGES)
+    before, expected, places = model.get_weights(), outputs(model), len(quantizers_of(model))
+    if IS_KERAS_3:
+        with pytest.raises(NotImplementedError, match=r"use copy\.deepcopy\(model\) or save and load it"):
+            keras.models.clone_model(model)
+    else:
+        copy = keras.models.clone_model(model)
+        copy.set_weights(before)
+        np.testing.assert_allclose(outputs(copy), expected, atol=1e-6)
+        assert len(quantizers_of(copy)) == places
+    assert len(quantizers_of(model)) == places
+    for old, new in zip(before, model.get_weights(), strict=True):
+        np.testing.assert_array_equal(old, new)
+    np.testing.assert_array_equal(outputs(model), expected)
 
 
 @pytest.mark.filterwarnings("ignore")
