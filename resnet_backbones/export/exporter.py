@@ -131,7 +131,7 @@ def export_model(
                 warn_of_other_units(model, batches[0], "The parity data")
             report.parity, report.compared_on = verification.outputs(batches), "parity_data"
             report.layers = verification.layers(batches) if layers else []
-        elif (own := own_images(model, request.preprocessing)) is not None:
+        elif (own := own_images(model, request.preprocessing or request.input_shape)) is not None:
             with contextlib.suppress(ImportError):  # what runs such files need not be there where they are made
                 report.parity, report.compared_on = verification.outputs([own[1]]), own[0]
         if latency:

@@ -19,12 +19,12 @@ CALIBRATION, RANDOM = "calibration images", "random images"
 _COUNT = 4
 
 
-def own_images(model: Any, size: tuple[int | None, int | None] | None) -> tuple[str, np.ndarray] | None:
+def own_images(model: Any, size: tuple[int | None, ...] | None) -> tuple[str, np.ndarray] | None:
     """A few images of the model's calibration, else random ones in the range of its input.
 
     Args:
         model: a built model.
-        size: (height, width) of the images, where the file takes others than the model.
+        size: (height, width) or (height, width, channels) of the images, where the file takes others than the model.
 
     Returns:
         Which of both they are, and the images, as the Keras model takes them; ``None`` where it takes several inputs or
@@ -35,7 +35,7 @@ def own_images(model: Any, size: tuple[int | None, int | None] | None) -> tuple[
         return None
     shape = list(specs[0].shape[1:])
     if size is not None:
-        shape[:2] = size
+        shape[: len(size)] = size
     sample = calibration_sample(model)
     if sample is not None and list(sample.shape[1:]) == shape:
         return CALIBRATION, sample.astype(np.float32)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -86,8 +87,9 @@ class ExportReport:
     def _reason(self, operator: Operator) -> str:
         if operator.output in self.float_reasons:
             return self.float_reasons[operator.output].text
+        parts = {part for tensor in (operator.output, *operator.inputs) for part in re.split("[/;]", tensor)}
         for layer, reason in self.left_in_float.items():
-            if f"/{layer}" in f"/{operator.output}" or any(f"/{layer}" in f"/{name}" for name in operator.inputs):
+            if layer in parts:
                 return reason
         return "no range on its output: it follows an operation that is no layer, or a layer that was excluded"
 

@@ -96,3 +96,11 @@ def test_nor_does_it_where_nothing_runs_such_files(tmp_path, monkeypatch):
     assert not rb.export_model(network(), tmp_path / "m.tflite").passed
     with pytest.raises(ImportError, match="no engine"):
         rb.export_model(network(), tmp_path / "m.tflite", parity_data=images(2, 16, 16, 3))
+
+
+def test_a_size_fixed_at_export_is_that_of_the_images(tmp_path):
+    image = layers.Input((None, None, 3))
+    model = keras.Model(image, layers.Conv2D(2, 3)(image))
+    report = rb.export_model(model, tmp_path / "m.tflite", input_shape=(12, 16, 3))
+    assert report.compared_on == "random images"
+    assert report.passed

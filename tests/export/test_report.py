@@ -207,3 +207,14 @@ def test_three_dimensional_convolutions_count_as_the_float_they_are(layer, tmp_p
     expected = int(values * np.prod(shapes))
     assert sum(op.macs for op in report.census.not_int8()) == expected
     assert "FAILED" in report.verdict
+
+
+def test_reasons_are_found_by_whole_names():
+    operators = [
+        Operator("CONV_2D", "float32", "net/conv10/BiasAdd", 1, ("net/input",)),
+        Operator("CONV_2D", "float32", "net/x/Relu;net/conv1/BiasAdd", 1),
+        Operator("ADD", "float32", "net/sum/add", 1, ("net/inner/conv1/BiasAdd",)),
+    ]
+    report = ExportReport("m.tflite", "int8", 1, Census(operators), left_in_float={"conv1": "of a reason"})
+    reasons = list(report.float_operators.values())
+    assert ["of a reason" in reason for reason in reasons] == [False, True, True]

@@ -91,10 +91,14 @@ def measurements(names: list[str]) -> Iterator[tuple[str, dict[str, Any]]]:
                 keras.backend.clear_session()
                 keras.utils.set_random_seed(0)
                 model = seeded(BUILD[model_name]())
-                if scheme is not None:
-                    snapped(rb.quantize_post_training(model, scheme, calibration_data=IMAGES))
+                try:
+                    if scheme is not None:
+                        snapped(rb.quantize_post_training(model, scheme, calibration_data=IMAGES))
+                    refused = None
+                except ValueError as error:  # what a scheme cannot express is refused before the export
+                    refused = {"refused": type(error).__name__}
                 for file, options in todo.items():
-                    yield f"{model_name}/{file}", _measured(model, file, options)
+                    yield f"{model_name}/{file}", refused or _measured(model, file, options)
 
 
 def _measured(model: Any, file: str, options: dict[str, Any]) -> dict[str, Any]:

@@ -93,8 +93,9 @@ class _Marker(Placer):
         reader = self._only_reader(call)
         if reader is not None and isinstance(reader.layer, keras.layers.Rescaling):
             call, reader = reader, self._only_reader(reader)
-        shifted = isinstance(call.layer, keras.layers.Rescaling)
-        return shifted and reader is not None and activation_name(reader.layer) in FUSED
+        if reader is None or self.role(reader) != "activation":
+            return False
+        return isinstance(call.layer, keras.layers.Rescaling) and activation_name(reader.layer) in FUSED
 
     def _only_reader(self, call: LeafCall) -> LeafCall | None:
         output = call.outputs[0]

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
+import resnet_backbones as rb
+from resnet_backbones.keras_api import keras
+from tests.small_nets import randomise
 from tests.sweeps.fusions import ACTIVATIONS, AFTER, BEFORE, attempt
 
+layers = keras.layers
 # Each activation, and what stands before it and reads it in turn.
 TENSORRT = ("gpu tensorrt", "portable tensorrt")
 COVERING = [
@@ -32,3 +37,15 @@ def test_the_file_passes_its_report_and_our_check(case):
     (problems,) = attempt(*network, ways=(way,)).values()
     allowed = "warning needless" if way in TENSORRT else "output"  # LiteRT's parity has tests of its own
     assert not [one for one in problems if not one.startswith(allowed)], problems
+
+
+@pytest.mark.parametrize("activation", ["relu", "relu6", "linear"])
+def test_a_convolution_of_rescaled_images_is_in_int8(activation, tmp_path):
+    image = layers.Input((8, 8, 3))
+    x = layers.Conv2D(4, 3, activation=activation)(layers.Rescaling(1 / 255)(image))
+    model = randomise(keras.Model(image, layers.Conv2D(4, 1)(x)))
+    images = np.random.default_rng(0).uniform(0, 255, (4, 8, 8, 3)).astype("float32")
+    rb.quantize_post_training(model, "portable_int8", calibration_data=images)
+    report = rb.export_model(model, tmp_path / "m.onnx", parity_data=images)
+    assert report.int8_mac_share == 1
+    assert report.passed, report.verdict
