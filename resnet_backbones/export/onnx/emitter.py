@@ -26,6 +26,7 @@ from resnet_backbones.export.onnx.nodes import Graph
 from resnet_backbones.export.onnx.pads import enlarge_outputs, merge_pads
 from resnet_backbones.export.onnx.pairs import keep_both_roundings, round_behind_moves
 from resnet_backbones.export.onnx.postprocess import check_post_processing, with_post_processing
+from resnet_backbones.export.onnx.recurrent import recurrent_layers_unrolled
 from resnet_backbones.export.onnx.steps import output_steps
 from resnet_backbones.export.onnx.targets import check_target
 from resnet_backbones.export.onnx.tensors import computed_tensors, intermediates, names_of_moved
@@ -119,7 +120,7 @@ def emit(model: Any, request: ExportRequest) -> Emitted:
     for_runtime = request.target == "onnxruntime"
     owned = [(found.layer, pair) for found in hooks_of(model) for pair in found.kernels.values()]
     quantizers = [pair for _, pair in owned] if request.quantized else []
-    with context.use_view(request.view):
+    with context.use_view(request.view), recurrent_layers_unrolled(model):
         traced = build_graph(
             model,
             split_outputs=False,
