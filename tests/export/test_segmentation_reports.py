@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
-
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -60,15 +58,12 @@ def quantized(known, pictures):
     return rb.quantize_post_training(trained(pictures), "portable_int8", calibration_data=pictures)
 
 
-def test_a_right_file_passes_though_edges_are_many_steps_off(quantized, pictures, tmp_path):
+def test_a_right_file_passes_and_says_how_many_classes_are_right(quantized, pictures, tmp_path):
     report = rb.export_model(quantized, tmp_path / "m.tflite", parity_data=pictures)
     (found,) = report.parity
-    assert found.within_two_steps < 0.99
     assert found.same_class > 0.995
     assert report.passed, report.failures
     assert f"{100 * found.same_class:.2f} % of the pixels have the class that Keras gives them" in str(report)
-    plain = dataclasses.replace(found, same_class=None, same_class_of_worst=None, of_itself=())
-    assert plain.failures, "by its values alone it would fail"
 
 
 def test_each_wrong_range_fails(quantized, pictures, tmp_path):

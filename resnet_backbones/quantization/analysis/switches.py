@@ -67,7 +67,8 @@ class Switches:
 
     def __enter__(self) -> Switches:
         for number, quantizer in self._quantizers:
-            quantizer.__dict__["call"] = self._switched(number, quantizer.call)
+            for name in ("call", "in_steps"):  # what is averaged in the steps of a range is rounded with it
+                quantizer.__dict__[name] = self._switched(number, getattr(quantizer, name))
         self._kernels_before = [dict(hook.kernels) for _, hook in self._kernels]
         for number, hook in self._kernels:
             for attribute, (variable, quantize) in hook.kernels.items():
@@ -80,7 +81,7 @@ class Switches:
 
     def __exit__(self, *exception: object) -> None:
         for _, quantizer in self._quantizers:
-            del quantizer.__dict__["call"]
+            del quantizer.__dict__["call"], quantizer.__dict__["in_steps"]
         for (_, hook), before in zip(self._kernels, self._kernels_before, strict=True):
             hook.kernels.update(before)
         for hook, biases in self._biases_before:
