@@ -6,7 +6,7 @@ import contextlib
 from collections.abc import Iterator
 from typing import Any
 
-from resnet_backbones.keras_api.running import IS_KERAS_3, keras
+from resnet_backbones.keras_api.running import IS_KERAS_3, keras, saved_model_folders
 
 
 def leaf_and_nested_layers(model: Any) -> list[Any]:
@@ -21,11 +21,7 @@ def rename(layer: Any, name: str) -> None:
 
 def is_writing_saved_model() -> bool:
     """Whether tf_keras is writing a SavedModel folder (``model.save(folder, save_format="tf")``) just now."""
-    if IS_KERAS_3:
-        return False
-    from tf_keras.src.saving.legacy.saved_model.utils import in_tf_saved_model_scope
-
-    return in_tf_saved_model_scope()
+    return not IS_KERAS_3 and saved_model_folders().in_tf_saved_model_scope()
 
 
 @contextlib.contextmanager
@@ -34,9 +30,8 @@ def serialized_as_in_keras_files() -> Iterator[None]:
     if not is_writing_saved_model():
         yield
         return
-    from tf_keras.src.saving.legacy.saved_model.utils import keras_option_scope, should_save_traces
-
-    with keras_option_scope(should_save_traces(), in_tf_saved_model_scope=False):
+    folders = saved_model_folders()
+    with folders.keras_option_scope(folders.should_save_traces(), in_tf_saved_model_scope=False):
         yield
 
 

@@ -63,6 +63,13 @@ def keras_name() -> str:
     return f"{'Keras' if IS_KERAS_3 else 'tf_keras'} {keras.__version__}"
 
 
+def saved_model_folders() -> Any:
+    """The module of tf_keras that knows how it writes SavedModel folders."""
+    from tf_keras.src.saving.legacy.saved_model import utils
+
+    return utils
+
+
 def serializable(name: str | None = None):
     """Class decorator: registers a class as ``resnet_backbones>name`` for saving and loading."""
     return keras.saving.register_keras_serializable(package=PACKAGE, name=name)
