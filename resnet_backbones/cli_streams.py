@@ -27,7 +27,7 @@ def make_printable() -> None:
 
 @contextlib.contextmanager
 def without_greetings() -> Iterator[None]:
-    """Drops what native libraries write to standard error below an error; Python's own ``sys.stderr`` is left as it is.
+    """Drops what native libraries write to standard error below an error; what Python prints to ``sys.stderr`` passes.
 
     LiteRT has no setting for it. Lines pass as they end, the last one when this ends.
     """
@@ -47,6 +47,7 @@ def without_greetings() -> Iterator[None]:
         yield
     finally:
         sys.stderr.flush()
+        sys.stderr = own
         os.dup2(outside, 2)  # closes the pipe, so that the thread ends, unless a child process still holds it
         passing.join(timeout=1)
 

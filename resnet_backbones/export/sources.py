@@ -212,7 +212,7 @@ class Sources:
     def called_once(self, layer: Any) -> tuple[LeafCall, Any] | None:
         """The same of a layer that is called once, found by itself.
 
-        TensorFlow moves a number that is added behind a sum to the bias before it, under the number's name.
+        TensorFlow moves a number that is added after a sum to the bias before it, under the number's name.
         """
         calls = [call for call in self._trace.calls if call.layer is layer]
         return self._with_norm(calls[0]) if len(calls) == 1 else None

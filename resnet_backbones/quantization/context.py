@@ -1,7 +1,7 @@
 """What a quantized layer should do right now, and which call of a shared layer this is.
 
 The state is per thread and only read while Python runs a model's ``call``: eagerly, or while a ``tf.function``
-is traced. A traced function keeps the mode it was traced in; Keras' own steps are traced anew (``traced_steps``).
+is traced. A traced function keeps the mode it was traced in; Keras' own steps are traced again (``traced_steps``).
 """
 
 from __future__ import annotations
@@ -44,12 +44,8 @@ def mode() -> str:
 @contextlib.contextmanager
 def use_mode(new_mode: str) -> Iterator[None]:
     """Within it, quantized layers of this thread work in another mode, in ``predict``, ``evaluate`` and ``fit`` too."""
-    with apart() if new_mode != _state.mode else contextlib.nullcontext():
-        previous, _state.mode = _state.mode, new_mode
-        try:
-            yield
-        finally:
-            _state.mode = previous
+    with _switched("mode", new_mode):
+        yield
 
 
 def view() -> str:
@@ -69,12 +65,20 @@ def use_view(new_view: str) -> Iterator[None]:
     """
     if new_view not in ("litert", "tensorrt"):
         raise ValueError(f"A view is 'litert' or 'tensorrt', got {new_view!r}.")
-    with apart() if new_view != _state.view else contextlib.nullcontext():
-        previous, _state.view = _state.view, new_view
+    with _switched("view", new_view):
+        yield
+
+
+@contextlib.contextmanager
+def _switched(name: str, value: str) -> Iterator[None]:
+    """Within it, the mode or the view is another one, and what was traced under this one stays apart."""
+    previous = getattr(_state, name)
+    with apart() if value != previous else contextlib.nullcontext():
+        setattr(_state, name, value)
         try:
             yield
         finally:
-            _state.view = previous
+            setattr(_state, name, previous)
 
 
 def rounds_biases() -> bool:

@@ -72,7 +72,7 @@ class ActivationQuantizer(keras.layers.Layer):
         bits: of the quantized value, 2 to 16.
         symmetric: whether the range is symmetric about zero.
         ema_decay: of the moving average.
-        fixed_range: (min, max) that never changes, e.g. (0, 255/256) behind a softmax; ``None`` observes. Within
+        fixed_range: (min, max) that never changes, e.g. (0, 255/256) after a softmax; ``None`` observes. Within
             ``context.use_view("tensorrt")``, where there are no zero points, it reaches as far below zero as above.
         litert_only: the identity within ``context.use_view("tensorrt")``.
     """

@@ -36,7 +36,7 @@ def note_traced_step() -> None:
 
 @contextlib.contextmanager
 def apart() -> Iterator[None]:
-    """Within it, steps traced before are traced anew; behind it, those traced before are there again."""
+    """Within it, steps traced before are traced again; after it, those traced before are there again."""
     if not tf.executing_eagerly():  # no step runs while a function is traced
         yield
         return

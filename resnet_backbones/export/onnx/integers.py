@@ -38,7 +38,7 @@ def _round_for_all_readers(graph: Graph) -> None:
     for node in graph.of_kind("QuantizeLinear"):
         readers = graph.consumers(node.inputs[0])
         following = graph.consumers(node.output)
-        if len(following) == 1 and following[0].kind == "Min":  # behind a ReLU with a symmetric range
+        if len(following) == 1 and following[0].kind == "Min":  # after a ReLU with a symmetric range
             following = graph.consumers(following[0].output)
         if sum(reader.kind == "QuantizeLinear" for reader in readers) > 1 or len(following) != 1:
             continue

@@ -69,7 +69,7 @@ _EITHER_WAY = (
 
 
 def _undone_by(graph: Graph, node: Node) -> Node | None:
-    """The transpose that puts the axes back behind what does not ask for their order; ``None`` if there is none."""
+    """The transpose that puts the axes back after what does not ask for their order; ``None`` if there is none."""
     order = node.attributes.get("perm")
     pending, seen = [node.output], {id(node)}
     while order is not None and pending:

@@ -148,7 +148,7 @@ class LiteRTPlacer(Placer):
         self._quantize_result(call, activation, self._bits(call))
 
     def _quantize_result(self, call: LeafCall, activation: str | None, bits: int) -> None:
-        """A range behind a call that applies an activation; some have a fixed one, whatever the scheme."""
+        """A range after a call that applies an activation; some have a fixed one, whatever the scheme."""
         symmetric = self.scheme.symmetric_activations if activation == "clipped_relu" else False
         fixed = fixed_range(_applies(call.layer), activation, bits, symmetric)
         self._quantize_output(call, bits, fixed, symmetric=None if fixed is None else symmetric or bits > 8)
