@@ -15,7 +15,7 @@ from resnet_backbones.quantization.export_forms import scale_and_offset
 from resnet_backbones.quantization.placement.trace import Trace
 
 #: What a report calls them.
-CALIBRATION, RANDOM = "calibration images", "random images"
+CALIBRATION, RANDOM = "calibration data", "random data"
 _COUNT = 4
 
 

@@ -36,7 +36,7 @@ class ExportReport:
         left_in_float: layer -> why it has no int8 form.
         float_reasons: output tensor -> why its operator is not in integers, where the model's layers tell.
         parity: one entry an output; empty where nothing was compared.
-        compared_on: ``"parity_data"``, or without it ``"calibration images"`` or ``"random images"``; empty where
+        compared_on: ``"parity_data"``, or without it ``"calibration data"`` or ``"random data"``; empty where
             nothing was compared.
         kernels: the file's integer kernels against the Keras model's; ``None`` for a float file.
         layers: one entry a layer call, on the parity data; empty when not asked for.

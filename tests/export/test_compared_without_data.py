@@ -32,7 +32,7 @@ def test_it_compares_on_images_of_the_calibration_else_on_random_ones(name, cali
     options = {"precision": "float32"} if name == "saved" and calibrated else {}
     options |= {"target": "onnxruntime"} if name == "m.onnx" else {}
     report = rb.export_model(model, tmp_path / name, **options)
-    assert report.compared_on == ("calibration images" if calibrated else "random images")
+    assert report.compared_on == ("calibration data" if calibrated else "random data")
     assert report.to_dict()["compared_on"] == report.compared_on
     assert len(report.parity) == 1
     assert report.passed, report.failures
@@ -47,7 +47,7 @@ def test_a_file_that_computes_something_else_does_not_pass(tmp_path, monkeypatch
         lambda self, batches: {k: v[:, ::-1] for k, v in expected(self, batches).items()},
     )
     report = rb.export_model(network(), tmp_path / "m.tflite")
-    assert report.compared_on == "random images"
+    assert report.compared_on == "random data"
     assert report.verdict.startswith("FAILED: output 'output'")
 
 
@@ -63,7 +63,7 @@ def test_a_file_that_computes_something_else_does_not_pass(tmp_path, monkeypatch
 def test_random_images_fill_the_range_of_the_input(first, dtype, low, high):
     model = network(*([first[0](*first[1:])] if first else []), dtype=dtype)
     kind, found = own_images(model, None)
-    assert kind == "random images"
+    assert kind == "random data"
     assert low <= found.min() < low + 0.2 * (high - low)
     assert high - 0.2 * (high - low) < found.max() <= high
     np.testing.assert_array_equal(found, own_images(model, None)[1])
@@ -75,7 +75,7 @@ def test_the_range_of_a_quantized_model_is_that_of_its_calibration(tmp_path):
     path = tmp_path / "q.keras"
     model.save(path)
     kind, found = own_images(rb.load_model(path), None)
-    assert kind == "random images"
+    assert kind == "random data"
     assert found.min() < -50
     assert found.max() > 50
 
@@ -102,5 +102,5 @@ def test_a_size_fixed_at_export_is_that_of_the_images(tmp_path):
     image = layers.Input((None, None, 3))
     model = keras.Model(image, layers.Conv2D(2, 3)(image))
     report = rb.export_model(model, tmp_path / "m.tflite", input_shape=(12, 16, 3))
-    assert report.compared_on == "random images"
+    assert report.compared_on == "random data"
     assert report.passed
