@@ -16,7 +16,7 @@ import typer
 
 from resnet_backbones import __version__, cli_benchmark, cli_compare, cli_doctor, cli_export, cli_predict
 from resnet_backbones.cli_common import AsJson, console, errors_in_one_line, fail, must_be_there, print_json
-from resnet_backbones.cli_streams import make_printable, without_greetings
+from resnet_backbones.cli_streams import CannotPrintError, make_printable, own_output, without_greetings
 from resnet_backbones.cli_tables import list_table, print_info
 from resnet_backbones.errors import UnknownNameError, did_you_mean
 from resnet_backbones.files import check_not_read, check_writable
@@ -40,15 +40,11 @@ def main() -> None:
     os.environ.setdefault("TQDM_DISABLE", "1")  # the commands show their progress themselves
     make_printable()
     try:
-        try:
-            with without_greetings():
-                app()
-        finally:
-            sys.stdout.flush()
-    except OSError as error:  # of printing: the commands turn their own into one line
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python flushes once more when it ends
-        if not isinstance(error, BrokenPipeError):
-            fail(f"standard output cannot be written: {error.strerror or error}.")
+        with own_output(), without_greetings():
+            app()
+    except CannotPrintError as error:
+        if isinstance(error.__cause__, OSError) and not isinstance(error.__cause__, BrokenPipeError):
+            fail(f"standard output cannot be written: {error.__cause__.strerror or error.__cause__}.")
         sys.exit(1)
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import importlib
-import importlib.util
 import logging
 import re
 import sys
@@ -15,17 +14,25 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
+from resnet_backbones.errors import needed
 from resnet_backbones.files import check_writable
 from resnet_backbones.json_text import json_text
 from resnet_backbones.printable import escape
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for other programs.")]
-# Arguments of the library that options of the commands stand for.
-_OPTIONS = {"top_k": "top", "num_threads": "threads"}
+#: Arguments of the library and the options of the commands that stand for them.
+OPTIONS = {name: f"--{name.replace('_', '-')}" for name in (
+    "backend", "batch", "calibration_data", "channels", "class_names", "confidence", "format", "input_shape", "latency",
+    "layers", "layout", "limit", "parity_data", "pixel_range", "postprocessing", "precision", "prefix", "preprocessing",
+    "resize", "scheme", "skip_mismatch", "target", "threads",
+)} | {"num_threads": "--threads", "settings": "--set", "source": "--from", "top_k": "--top"}  # fmt: skip
+# A call in Python, which stays; or a name and what is given for it. Alone, a name that is no word of English.
 _ARGUMENTS = re.compile(
-    r"(?<![\w-])(parity_data|calibration_data|class_names|skip_mismatch|pixel_range|top_k|num_threads|layers(?==True))\b"
-    r"(?:=\w+|=)?"
+    r"[\w.]+\((?:[^()]|\([^()]*\))*\)"
+    rf"|(?<![\w.-])(?:(?P<given>{'|'.join(OPTIONS)})=(?:(?P<value>'[^']*'|\"[^\"]*\"|\([\d., ]+\)|\d[\d.]*)|\w+)?"
+    rf"|(?P<alone>{'|'.join(name for name in OPTIONS if '_' in name)})\b)"
 )
+_SPELLINGS = {"list_backbones()": "`resnet-backbones list`", "batch=None": "--batch any"}
 # What the library raises for a caller's mistake, or for a machine that cannot do it; each message says what to do.
 MISTAKES = (ImportError, OSError, RuntimeError, TypeError, ValueError)
 
@@ -44,13 +51,20 @@ def print_json(data: Any) -> None:
 
 def fail(message: str) -> typer.Exit:
     """Prints an error and returns what to raise: exit code 1."""
-    console(error=True).print(f"[red]Error:[/red] {escape(message)}", soft_wrap=True)
+    console(error=True).print(f"[red]Error:[/red] {escape(_with_options(message))}", soft_wrap=True)
     return typer.Exit(1)
 
 
 def _with_options(message: str) -> str:
-    """A message of the library in the command's spelling: ``--parity-data`` for ``parity_data=images``."""
-    return _ARGUMENTS.sub(lambda found: f"--{_OPTIONS.get(found[1], found[1].replace('_', '-'))}", message)
+    """A message of the library in the command's spelling: ``--batch 4`` for ``batch=4``."""
+    for python, shell in _SPELLINGS.items():
+        message = message.replace(python, shell)
+    return _ARGUMENTS.sub(_with_option, message)
+
+
+def _with_option(found: re.Match[str]) -> str:
+    name, value = found["given"] or found["alone"], found["value"] or ""
+    return " ".join([OPTIONS[name], *value.strip("'\"()").replace(",", "").split()]) if name else found[0]
 
 
 @contextlib.contextmanager
@@ -61,7 +75,7 @@ def errors_in_one_line() -> Iterator[None]:
     except typer.Exit:  # a RuntimeError by birth
         raise
     except MISTAKES as error:
-        raise fail(_with_options(" ".join(str(error).split())) or type(error).__name__) from None
+        raise fail(" ".join(str(error).split()) or type(error).__name__) from None
 
 
 def must_be_there(*paths: Path | None) -> None:
@@ -83,8 +97,8 @@ def can_be_written(path: Path, *, picture: bool) -> None:
         ImportError: matplotlib is needed and not installed.
     """
     check_writable(path)
-    if picture and importlib.util.find_spec("matplotlib") is None:
-        raise ImportError(f"{path.name} needs matplotlib: pip install matplotlib")
+    if picture:
+        needed("matplotlib", path.name, "matplotlib", "plots")
 
 
 @contextlib.contextmanager

@@ -9,6 +9,7 @@ from typing import Any
 
 from resnet_backbones.catalogue import gmacs
 from resnet_backbones.cli_compare_measure import Measured
+from resnet_backbones.errors import needed
 from resnet_backbones.files import written_whole
 
 _INT8, _FLOAT, _BUDGET = "#4f81bd", "#c0504d", "#9bbb59"
@@ -27,11 +28,10 @@ def plot(measured: Sequence[Measured], path: Path, title: str, ms: float | None,
     Raises:
         ImportError: matplotlib is not installed.
     """
-    try:
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise ImportError("The picture needs matplotlib: pip install matplotlib") from error
+    needed("matplotlib", "The picture", "matplotlib", "plots")
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
     figure = Figure(figsize=(9, 6), layout="constrained")
     FigureCanvasAgg(figure)
     ax = figure.subplots()

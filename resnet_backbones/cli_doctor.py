@@ -30,8 +30,9 @@ PACKAGES: dict[str | None, tuple[str, ...]] = {
     "openvino": ("openvino",),
     "images": ("pillow",),
     "weights": ("huggingface_hub", "safetensors"),
-    "examples": ("matplotlib",),
-    "reference": ("torch", "torchvision", "timm"),
+    "plots": ("matplotlib",),
+    "torch": ("torch",),
+    "reference": ("torchvision", "timm"),
 }
 # Of no extra: they need a GPU and its driver, or are chosen by it.
 ON_THEIR_OWN = ("tensorrt", "cuda-python")

@@ -17,6 +17,7 @@ from resnet_backbones.cli_common import (
     print_json,
     quiet_tensorflow,
 )
+from resnet_backbones.export.formats import find_format
 from resnet_backbones.files import beside, check_not_read, check_writable
 from resnet_backbones.printable import check_name, escape
 
@@ -95,6 +96,7 @@ def export(
         for written in (out, report):
             check_not_read(written, model, calibration_data, parity_data, class_names)
         can_be_written(report, picture=report.suffix == ".md")
+        find_format(out, format).check_installed()
         check_writable(out, folder=format == "savedmodel" or (format is None and not out.suffix))
     with errors_in_one_line(), at_work(f"exporting {model}"), quiet_tensorflow():
         from resnet_backbones.export import export_model
@@ -196,7 +198,6 @@ def _scheme(
     model: Any, out: Path, format: str | None, precision: str | None, target: str | None, scheme: str | None
 ) -> str:
     """What a float model is quantized with, unless said: the scheme made for where the file runs."""
-    from resnet_backbones.export.formats import find_format
     from resnet_backbones.export.request import QUANTIZED
     from resnet_backbones.quantization import is_quantized
 

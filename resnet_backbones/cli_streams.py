@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import os
 import re
 import sys
@@ -23,6 +24,50 @@ def make_printable() -> None:
         if getattr(sys, stream) is None:  # closed by who started this
             setattr(sys, stream, open(os.devnull, "w"))  # noqa: SIM115  it stays open
         getattr(sys, stream).reconfigure(errors="backslashreplace")
+
+
+class CannotPrintError(Exception):
+    """Standard output is closed or full. Not an ``OSError``: a command does not report it as one of its files'."""
+
+
+class _Output(io.TextIOWrapper):
+    def write(self, text: str) -> int:
+        try:
+            return super().write(text)
+        except OSError as error:
+            raise CannotPrintError from error
+
+    def flush(self) -> None:
+        try:
+            super().flush()
+        except OSError as error:
+            raise CannotPrintError from error
+
+
+@contextlib.contextmanager
+def own_output() -> Iterator[None]:
+    """Keep standard output for the command: what native code, child processes and ``atexit`` print goes to stderr.
+
+    Raises:
+        CannotPrintError: what was printed could not be written.
+    """
+    own = sys.stdout
+    try:
+        outside = os.dup(1)
+        os.dup2(2, 1)
+    except OSError:  # closed by who started this
+        yield
+        return
+    binary = os.fdopen(outside, "wb")
+    sys.stdout = _Output(binary, own.encoding, own.errors, line_buffering=bool(own.line_buffering))
+    try:
+        yield
+    finally:
+        stream, sys.stdout = sys.stdout, own
+        try:
+            stream.close()
+        except OSError as error:
+            raise CannotPrintError from error
 
 
 @contextlib.contextmanager

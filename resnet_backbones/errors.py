@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import difflib
+import importlib
 from collections.abc import Iterable
+from typing import Any
 
 
 class UnknownNameError(ValueError):
@@ -45,3 +47,27 @@ def missing(what: str, package: str, extra: str, error: ImportError) -> ImportEr
     """
     line = f'pip install "resnet-backbones[{extra}]"'
     return ImportError(f"{what} needs {package}, which does not import ({error}): {line}", name=error.name)
+
+
+def needed(module: str, what: str, package: str, extra: str) -> Any:
+    """Import an optional package, or raise the error of :func:`missing`.
+
+    Args:
+        module: its name in Python.
+        what: needs it, as the beginning of a sentence.
+        package: as its users call it.
+        extra: of this library, that brings it.
+
+    Returns:
+        The module.
+
+    Raises:
+        ImportError: it does not import; the message gives the line that installs it.
+
+    Example:
+        >>> onnx = needed("onnx", "Checking an ONNX file", "ONNX", "onnx")
+    """
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        raise missing(what, package, extra, error) from error

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 
 import pytest
 from PIL import Image
@@ -93,10 +94,10 @@ def test_a_picture_that_cannot_be_drawn_is_known_before_anything_is_built(measur
     result = run("compare", "resnet18", "--png", tmp_path / "nowhere" / "picture.png")
     assert result.exit_code == 1
     assert "there is no folder" in result.stderr
-    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
     result = run("compare", "resnet18", "--png", tmp_path / "picture.png")
     assert result.exit_code == 1
-    assert "pip install matplotlib" in result.stderr
+    assert 'pip install "resnet-backbones[plots]"' in result.stderr
     assert not measured
 
 

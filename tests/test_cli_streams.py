@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import os
 import subprocess
 import sys
 
 import pytest
+import typer
 from PIL import Image
 
 import resnet_backbones as rb
-from resnet_backbones.cli_common import _with_options
+from resnet_backbones import cli
+from resnet_backbones.cli_common import OPTIONS, _with_options
 from tests.command_lines import run
 
 
@@ -19,6 +22,9 @@ def shell(line, **environment):
     command = f"{sys.executable} -m resnet_backbones {line}"
     env = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), **environment}
     return subprocess.run(["bash", "-c", command], capture_output=True, text=True, env=env, check=False)
+
+
+FULL = "Error: standard output cannot be written: No space left on device.\n"
 
 
 @pytest.mark.parametrize("words", ["list", "list --json", "doctor"])
@@ -38,11 +44,58 @@ def test_no_standard_output_ends_in_a_traceback(words, ending, environment):
     assert "Traceback" not in done.stderr
     assert "Exception ignored" not in done.stderr
     if "full" in ending:
-        assert done.stderr == "Error: standard output cannot be written: No space left on device.\n"
+        assert done.stderr == FULL
         assert done.returncode == 1
     else:
         assert done.stderr == ""
         assert done.returncode == 0
+
+
+@pytest.mark.parametrize("form", ["--jsonl", "--json", ""])
+@pytest.mark.parametrize(("ending", "said"), [(" | head -1; exit ${PIPESTATUS[0]}", ""), (" > /dev/full", FULL)])
+def test_predictions_that_cannot_be_printed_are_no_fault_of_a_file(form, ending, said, command_files):
+    file, photos = command_files.folder / "classifier.tflite", command_files.folder / "photos"
+    done = shell(f"predict {file} {photos} --recursive --no-draw --top 4 {form}{ending}")
+    assert done.stderr == said
+    assert done.returncode == 1 or not said
+
+
+NOISY = """
+import atexit, os, subprocess, sys
+import resnet_backbones as rb
+
+def noise(when):
+    print("noise", when)
+    os.write(1, b"noise of native code\\n")
+    sys.__stdout__.write("noise past sys.stdout\\n")
+    subprocess.run(["echo", "noise of a child"])
+
+@rb.register_backbone("noisy_net")
+def noisy_net(**keywords):
+    noise("when called")
+    return rb.ResNetSpec(block="basic", depths=(1,), widths=(4,), stem_width=4)
+
+noise("at import")
+atexit.register(print, "noise at exit")
+"""
+
+
+@pytest.mark.parametrize("words", ["list --json", "info noisy_net --json", "doctor --json"])
+def test_nothing_that_a_plugin_prints_is_among_the_json(words, tmp_path):
+    (tmp_path / "noisy-1.0.dist-info").mkdir()
+    (tmp_path / "noisy-1.0.dist-info" / "METADATA").write_text("Metadata-Version: 2.1\nName: noisy\nVersion: 1.0\n")
+    (tmp_path / "noisy-1.0.dist-info" / "entry_points.txt").write_text("[resnet_backbones.plugins]\nnoisy = noisy\n")
+    (tmp_path / "noisy.py").write_text(NOISY)
+    done = shell(words, PYTHONPATH=os.pathsep.join([str(tmp_path), *sys.path]))
+    assert done.returncode == 0
+    assert json.loads(done.stdout)
+    assert {
+        "noise at import",
+        "noise of native code",
+        "noise of a child",
+        "noise past sys.stdout",
+        "noise at exit",
+    } <= {*done.stderr.splitlines()}
 
 
 def test_python_m_is_the_command():
@@ -73,10 +126,27 @@ def test_list_suggests_near_names():
         ("leave --calibration-data out", "leave --calibration-data out"),
         ("my_parity_data.npy", "my_parity_data.npy"),
         ("the layers behind", "the layers behind"),
+        ("export it in float: precision='float32'.", "export it in float: --precision float32."),
+        ("give input_shape=(512, 512, 3), or", "give --input-shape 512 512 3, or"),
+        ("batch=4 or batch=None", "--batch 4 or --batch any"),
+        ("or give format=.", "or give --format."),
+        ("source='caffe' is not one of 'timm'", "--from caffe is not one of 'timm'"),
+        ("num_threads=3 and top_k=2", "--threads 3 and --top 2"),
+        ("create_backbone('x', preprocessing=None), ", "create_backbone('x', preprocessing=None), "),
+        ("list_backbones() gives every name", "`resnet-backbones list` gives every name"),
     ],
 )
 def test_errors_are_in_the_commands_own_spelling(message, expected):
     assert _with_options(message) == expected
+
+
+def test_arguments_that_are_options_are_told_from_words():
+    commands = typer.main.get_command(cli.app).commands
+    options = {option for name in commands for one in commands[name].params for option in one.opts}
+    assert {*OPTIONS.values()} <= options
+    library = [rb.export_model, rb.runtime.load, rb.weights.load, rb.runtime.Model.predict]
+    taken = {name for function in library for name in inspect.signature(function).parameters}
+    assert {name for name in taken if f"--{name.replace('_', '-')}" in options} <= {*OPTIONS}
 
 
 def test_greetings_of_native_libraries_are_dropped_and_their_errors_pass():

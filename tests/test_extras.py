@@ -106,6 +106,6 @@ def test_extras_that_need_tensorflow_bring_it_and_the_base_does_not(extra):
     heavy = ("tensorflow>", "keras>", "tf_keras>")
     for package in heavy:
         assert any(one.startswith(package) for one in resolved(project["optional-dependencies"], extra))
-        for light in ("runtime", "openvino", "images", "weights", "onnx"):
+        for light in ("runtime", "openvino", "images", "weights", "onnx", "plots", "torch"):
             assert not any(one.startswith(package) for one in resolved(project["optional-dependencies"], light))
         assert not any(one.startswith(package) for one in project["dependencies"])

@@ -6,12 +6,15 @@ import importlib
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol, cast
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 import numpy as np
 
-from resnet_backbones.export.layers import Intermediates
-from resnet_backbones.export.request import Emitted, ExportRequest
+from resnet_backbones.errors import needed
+
+if TYPE_CHECKING:
+    from resnet_backbones.export.layers import Intermediates
+    from resnet_backbones.export.request import Emitted, ExportRequest
 
 
 class Emitter(Protocol):
@@ -53,6 +56,7 @@ class Format:
             ``"target"``, ``"preprocessing"``, ``"postprocessing"``, ``"layers"``, ``"latency"``.
         layout: of the image input, unless another is asked for.
         target: whose files are made, unless another is asked for.
+        needs: optional modules, the extra that brings them, and what users call it.
     """
 
     name: str
@@ -62,10 +66,18 @@ class Format:
     options: frozenset[str] = frozenset()
     layout: str = "NHWC"
     target: str | None = None
+    needs: tuple[tuple[str, ...], str, str] = ((), "", "")
+
+    def check_installed(self) -> None:
+        """Raise ``ImportError``, with the line that installs it, if a package is missing."""
+        modules, extra, package = self.needs
+        for module in modules:
+            needed(module, f"format={self.name!r}", package, extra)
 
     @property
     def emitter(self) -> Emitter:
         """The module that makes such files; imported when first asked for."""
+        self.check_installed()
         return cast(Emitter, importlib.import_module(self.module))
 
     @property
@@ -81,6 +93,7 @@ _ROWS = (
         ("float32", "float16", "dynamic_range", "int8", "int16x8"),
         "resnet_backbones.export.litert",
         frozenset({"batch", "input_shape", "preprocessing", "postprocessing", "layers", "latency"}),
+        needs=(("ai_edge_litert.interpreter",), "runtime", "LiteRT"),
     ),
     Format(
         "savedmodel",
@@ -98,6 +111,7 @@ _ROWS = (
         frozenset({"batch", "input_shape", "layout", "target", "postprocessing", "layers", "latency"}),
         layout="NCHW",
         target="tensorrt",
+        needs=(("onnx", "onnxruntime", "tf2onnx"), "onnx", "ONNX"),
     ),
 )
 FORMATS = {row.name: row for row in _ROWS}

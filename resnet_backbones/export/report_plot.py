@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from resnet_backbones.errors import needed
 from resnet_backbones.export.layers import EXACT
 from resnet_backbones.export.request import QUANTIZED
 from resnet_backbones.files import beside, written_whole
@@ -52,11 +53,10 @@ def plot_report(report: ExportReport, path: str | os.PathLike[str]) -> None:
     Raises:
         ImportError: matplotlib is not installed.
     """
-    try:
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise ImportError("The picture of a report needs matplotlib: pip install matplotlib") from error
+    needed("matplotlib", "The picture of a report", "matplotlib", "plots")
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
     panels = [panel for panel, wanted in _panels(report) if wanted]
     heights = [max(1.6, 0.9 + 0.22 * _bars(panel, report)) for panel in panels]
     figure = Figure(figsize=(10, sum(heights) + 0.6), layout="constrained")

@@ -32,7 +32,8 @@ def is_path(source: Any) -> bool:
 
 def is_pil(source: Any) -> bool:
     """Whether ``source`` is a PIL image."""
-    return "PIL.Image" in sys.modules and isinstance(source, sys.modules["PIL.Image"].Image)
+    pillow = sys.modules.get("PIL.Image")
+    return pillow is not None and isinstance(source, pillow.Image)
 
 
 def open_picture(source: Any) -> tuple[Any, tuple[int, int]]:

@@ -6,6 +6,7 @@ import json
 import re
 from pathlib import Path
 
+from resnet_backbones.errors import needed
 from resnet_backbones.files import written_whole
 from resnet_backbones.weights.download import cache_folder
 
@@ -47,11 +48,10 @@ def fetch(name: str) -> Path:
         OSError: the file is neither in the cache nor to be had.
     """
     repo, revision, file = parse(name)
-    try:
-        from huggingface_hub import hf_hub_download
-        from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
-    except ImportError as error:
-        raise ImportError(f"{name} needs huggingface_hub: pip install 'resnet-backbones[weights]' ({error})") from error
+    needed("huggingface_hub", name, "huggingface_hub", "weights")
+    from huggingface_hub import hf_hub_download
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+
     try:
         return Path(hf_hub_download(repo, file, revision=revision))
     except LocalEntryNotFoundError as error:

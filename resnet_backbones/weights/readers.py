@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from resnet_backbones.errors import missing, needed
 from resnet_backbones.weights.arrays import Array
 from resnet_backbones.weights.gate import check_claim, open_hdf5, open_zip, regular_file, unreadable
 
@@ -96,13 +97,9 @@ def _safetensors(path: Path) -> Iterator[Mapping[str, Array]]:
 
 def import_safetensors() -> Any:
     """The safetensors package, or an ``ImportError`` that names the extra."""
-    try:
-        import safetensors
-        import safetensors.numpy
-    except ImportError as error:
-        raise ImportError(
-            f".safetensors files need safetensors: pip install 'resnet-backbones[weights]' ({error})"
-        ) from error
+    needed("safetensors", "A .safetensors file", "safetensors", "weights")
+    import safetensors.numpy
+
     return safetensors
 
 
@@ -141,10 +138,8 @@ def _torch(path: Path) -> Iterator[Mapping[str, Any]]:
     try:
         import torch
     except ImportError as error:
-        raise ImportError(
-            f"{path.name} is a torch file, which only torch reads: pip install torch. Or where torch is, save the "
-            f"state_dict with safetensors.torch.save_file ({error})"
-        ) from error
+        otherwise = "Or where torch is, save the state_dict with safetensors.torch.save_file"
+        raise ImportError(f"{missing(path.name, 'torch', 'torch', error)}. {otherwise}.") from error
     kind = "torch file of weights alone (nothing else is unpickled: save model.state_dict())"
     if zipfile.is_zipfile(
         path

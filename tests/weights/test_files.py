@@ -124,9 +124,9 @@ def test_files_by_timms_names_are_recognised(tmp_path, ending):
 @pytest.mark.parametrize(
     ("module", "file", "advice"),
     [
-        ("torch", "weights.pt", "which only torch reads: pip install torch"),
-        ("safetensors", "weights.safetensors", r"pip install 'resnet-backbones\[weights\]'"),
-        ("huggingface_hub", "hf-hub:timm/resnet50.a1_in1k", r"pip install 'resnet-backbones\[weights\]'"),
+        ("torch", "weights.pt", r'pip install "resnet-backbones\[torch\]"'),
+        ("safetensors", "weights.safetensors", r'pip install "resnet-backbones\[weights\]"'),
+        ("huggingface_hub", "hf-hub:timm/resnet50.a1_in1k", r'pip install "resnet-backbones\[weights\]"'),
     ],
 )
 def test_a_missing_package_is_an_error_that_names_what_brings_it(tmp_path, monkeypatch, module, file, advice):

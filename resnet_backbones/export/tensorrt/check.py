@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 from rich.table import Table
 
+from resnet_backbones.errors import needed
 from resnet_backbones.export.tensorrt.findings import RULES, SEVERITIES, Finding
 from resnet_backbones.printable import escape
 
@@ -93,12 +94,9 @@ def check(source: str | os.PathLike[str] | onnx.ModelProto) -> CheckReport:
     Source: NVIDIA, "Working with Quantized Types",
     https://docs.nvidia.com/deeplearning/tensorrt/latest/inference-library/work-quantized-types.html
     """
-    try:
-        from resnet_backbones.export.tensorrt import rules_all, rules_quantizers
-    except ModuleNotFoundError as error:
-        if error.name != "onnx":
-            raise
-        raise ImportError('Checking needs ONNX: pip install "resnet-backbones[onnx]".') from error
+    needed("onnx", "Checking an ONNX file", "ONNX", "onnx")
+    from resnet_backbones.export.tensorrt import rules_all, rules_quantizers
+
     name = os.fspath(source) if isinstance(source, (str, os.PathLike)) else source.graph.name
     try:
         graph = rules_all.read_graph(source)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
+from resnet_backbones.errors import needed
 from resnet_backbones.files import written_whole
 
 if TYPE_CHECKING:
@@ -25,11 +26,10 @@ def plot_report(report: QuantizationReport, path: str | os.PathLike[str], most: 
     Raises:
         ImportError: matplotlib is not installed.
     """
-    try:
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise ImportError("A chart needs matplotlib: pip install matplotlib") from error
+    needed("matplotlib", "A chart", "matplotlib", "plots")
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
     rows = report.layers[:most]
     figure = Figure(figsize=(11, 1.8 + 0.3 * len(rows)), layout="constrained")
     FigureCanvasAgg(figure)
