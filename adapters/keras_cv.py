@@ -8,7 +8,10 @@ A loaded detector comes back uncompiled: compile it again before training on.
 
 KerasCV's decoders drop boxes below a score, 0.5 in RetinaNet and 0.2 in YOLOV8, whatever reads them. Average precision
 needs the weak boxes too: to measure it give ``prediction_decoder=`` a ``confidence_threshold`` of about 0.01 (one
-RetinaNet's mAP read 0.034 instead of 0.169), and leave the default for use.
+RetinaNet's mAP read 0.034 instead of 0.169), and leave the default for use (docs/training.md).
+
+A task called inside a functional model of yours with ``training=False`` stays in inference while that trains; on Keras
+3, plain Keras models do not (docs/training.md).
 
 Source: Wood et al., KerasCV, https://github.com/keras-team/keras-cv
 """

@@ -7,6 +7,8 @@ Each class is a subclass of KerasCV's of the same name and does what that does, 
   unfreezes the backbone of a loaded classifier or SegFormer.
 - Detectors encode labels and decode boxes in float32. Under mixed precision KerasCV's mix types and raise TypeError:
   neither detector predicts, and some do not train.
+- In a functional model of yours it runs as it was called there, ``detector(x, training=False)``; Keras 3 has it train
+  when the outer model does.
 - Boxes without area count as padding; KerasCV's YOLOV8 gets NaN weights of one. A batch without any box, of shape
   (N, 0, 4), trains; KerasCV's RetinaNet fails.
 """
@@ -23,6 +25,7 @@ from resnet_backbones.adapters.contracts import check_data_format
 from resnet_backbones.backbone import Backbone
 from resnet_backbones.keras_api import (
     IS_KERAS_3,
+    KeepsTraining,
     LayersAsMade,
     global_policy,
     global_policy_name,
@@ -40,12 +43,13 @@ _REMEDY = (
 )
 
 
-class _SavedWhole:
+class _SavedWhole(KeepsTraining):
     """Mixed in before KerasCV's class: saves what was changed on its layers."""
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
+    # By *args Keras' clone_model would take it for a class that is made of inputs and outputs.
+    def __init__(self, backbone: Any, num_classes: int, **kwargs: Any) -> None:
         check_data_format(type(self).__name__)
-        super().__init__(*args, **kwargs)
+        super().__init__(backbone=backbone, num_classes=num_classes, **kwargs)
         self._policy_name = global_policy_name()
         viewed = getattr(self.backbone, "_viewed", self.backbone)  # type: ignore[attr-defined]
         inside = {id(layer): layer for layer in (*self._flatten_layers(include_self=False), *_flattened(self.backbone))}  # type: ignore[attr-defined]
@@ -111,7 +115,7 @@ class RetinaNet(_Detector, keras_cv.models.RetinaNet):
 class YOLOV8Detector(_Detector, keras_cv.models.YOLOV8Detector):
     """``keras_cv.models.YOLOV8Detector``, saved whole."""
 
-    def __init__(self, backbone: Any, *args: Any, **kwargs: Any) -> None:
+    def __init__(self, backbone: Any, num_classes: int, **kwargs: Any) -> None:
         own, theirs = policy_of(keras.layers.Layer()), policy_of(backbone.layers[-1])
         if not IS_KERAS_3 and own.compute_dtype != theirs.compute_dtype:
             raise ValueError(
@@ -119,7 +123,7 @@ class YOLOV8Detector(_Detector, keras_cv.models.YOLOV8Detector):
                 f"must have one dtype policy: backbone {backbone.name!r} has {theirs.name!r}, the global one is "
                 f"{own.name!r}. Create the backbone and the detector under the same global policy."
             )
-        super().__init__(backbone, *args, **kwargs)
+        super().__init__(backbone, num_classes, **kwargs)
 
 
 @serializable("ImageClassifier")

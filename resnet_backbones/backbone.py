@@ -14,6 +14,7 @@ from typing import Any
 from resnet_backbones.errors import UnknownNameError, did_you_mean
 from resnet_backbones.features import FeatureInfo, read_features
 from resnet_backbones.keras_api import (
+    KeepsTraining,
     LayersAsMade,
     TrainableFlags,
     global_policy_name,
@@ -26,15 +27,25 @@ from resnet_backbones.networks import build
 from resnet_backbones.specs import BackboneSpec, spec_from_dict
 
 
-class Backbone(keras.Model):
+@serializable("FeatureExtractor")
+class FeatureExtractor(KeepsTraining, keras.Model):
+    """A functional model that :meth:`Backbone.feature_extractor` makes."""
+
+
+class Backbone(KeepsTraining, keras.Model):
     """A functional model whose pyramid levels end in named layers. ``create_backbone`` and ``from_model`` make them.
 
     It has what KerasCV's tasks read of a backbone (``pyramid_level_inputs``), what KerasHub's read
     (``pyramid_outputs``), and ``feature_info``, which says the true channels and strides.
+
+    Inside another functional model it runs as it was called: ``backbone(x, training=False)`` stays in inference while
+    the outer model trains, which plain models do not on Keras 3.
     """
 
     #: What the backbone was built from; ``None`` for one made by :func:`from_model`.
     spec: BackboneSpec | None = None
+    #: Of its preprocessing, where the weights do not say: ``"chosen"`` by the user, or ``"in doubt"``.
+    pixels: str | None = None
     _flags_loaded: TrainableFlags | None = None
 
     def __init__(
@@ -82,7 +93,8 @@ class Backbone(keras.Model):
         for level in chosen:
             if level not in outputs:
                 raise UnknownNameError(f"backbone {self.name!r} has no level {level!r}; it has {', '.join(outputs)}.")
-        return keras.Model(self.inputs[0], {level: outputs[level] for level in chosen}, name=f"{self.name}_features")
+        features = {level: outputs[level] for level in chosen}
+        return FeatureExtractor(self.inputs[0], features, name=f"{self.name}_features")
 
     @classmethod
     def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> Backbone:

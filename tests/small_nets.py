@@ -22,3 +22,9 @@ def randomise(model, seed=0):
                 [random.uniform(0.5, 1, size), *random.normal(0, 0.2, (2, *size)), random.uniform(0.8, 1.5, size)]
             )
     return model
+
+
+def moving_statistics(model):
+    """What the batch norms of a model have seen in training: arrays."""
+    norms = (layer for layer in model._flatten_layers() if hasattr(layer, "moving_variance"))
+    return [np.array(value) for norm in norms for value in (norm.moving_mean, norm.moving_variance)]

@@ -2,8 +2,8 @@
 
 Most of the library needs ``keras``, the Keras that is running, and no more. What differs between the two is behind the
 helpers here: variables, children added to built layers, what was changed on layers, policies, activations that
-tf_keras lacks, models and their tensors, TFMOT's quantizers. ``operations`` (bare operations of functional models) and
-``fit`` (callbacks that save and restore training) are asked for by name.
+tf_keras lacks, models, their tensors and their mode, TFMOT's quantizers. ``operations`` (bare operations of functional
+models) and ``fit`` (callbacks that save and restore training) are asked for by name.
 """
 
 from resnet_backbones.keras_api.activations import activation_function
@@ -33,6 +33,7 @@ from resnet_backbones.keras_api.running import (
     serializable,
 )
 from resnet_backbones.keras_api.tfmot import tfmot_quantizers
+from resnet_backbones.keras_api.training_mode import KeepsTraining
 from resnet_backbones.keras_api.variables import (
     DEPTHWISE_KERNEL,
     float32_variable,
@@ -45,6 +46,7 @@ __all__ = [
     "DEPTHWISE_KERNEL",
     "IS_KERAS_3",
     "KERAS_FUSES_BATCH_NORM",
+    "KeepsTraining",
     "LayersAsMade",
     "ON_TENSORFLOW",
     "TrainableFlags",

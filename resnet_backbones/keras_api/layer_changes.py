@@ -86,8 +86,8 @@ class LayersAsMade:
                 f"{type(root).__name__} {root.name!r} was saved with changes to the layers {', '.join(unknown)}, which "
                 "it no longer has: it was saved with another version of this library or of the task's."
             )
-        root.trainable = not trainable  # on TensorFlow, Keras 3 does nothing where the same value is set again
-        root.trainable = trainable
+        for layer in root._flatten_layers():  # Keras 3 passes over what is in a layer that has this value already
+            _set_own_trainable(layer, trainable)
         for key, change in changes.items():
             self._noted[key].change(self._layers[key], change)
 

@@ -33,6 +33,10 @@ from resnet_backbones.quantization.schemes import Scheme
 from resnet_backbones.quantization.weights_check import check_description, weights_description
 
 _QUANTIZATION = "_quantization"
+_SAVED_MODEL = (
+    "keras.models.load_model cannot load a SavedModel of it. model.export(folder) writes one that runs with "
+    "tf.saved_model.load(folder); model.save('name.keras') keeps the quantized model, to load, train on or export."
+)
 _DESCRIPTION = "quantization"  # among the model's own variables in a file of weights
 _quantized_models: weakref.WeakSet[Any] = weakref.WeakSet()
 
@@ -59,6 +63,14 @@ class QuantizedModel:
         with context.train_step():
             return super().train_step(*args, **kwargs)  # type: ignore[misc]
 
+    if not IS_KERAS_3:
+
+        def save(self, filepath: Any, *args: Any, save_format: str | None = None, **kwargs: Any) -> None:
+            """Saves the model; a SavedModel, which Keras could not load again, is refused."""
+            if save_format == "tf" or (save_format is None and not str(filepath).endswith((".keras", ".h5", ".hdf5"))):
+                raise NotImplementedError(f"Model {self.name!r} is quantized: {_SAVED_MODEL}")  # type: ignore[attr-defined]
+            super().save(filepath, *args, save_format=save_format, **kwargs)  # type: ignore[misc]
+
     def get_config(self) -> dict[str, Any]:
         quantization = quantization_of(self)
         if quantization is None:
@@ -72,13 +84,8 @@ class QuantizedModel:
                 "layers, which a copy or file of this part would lose. Save the whole model, or call "
                 "strip_quantization on it and quantize this part by itself."
             )
-        if is_writing_saved_model():
-            warnings.warn(
-                f"A SavedModel of the quantized model {self.name!r} computes the same, but what "  # type: ignore[attr-defined]
-                "keras.models.load_model makes of it is no quantized model, to be trained on or exported. "
-                "Save it with model.save('name.keras'), too.",
-                stacklevel=2,
-            )
+        if is_writing_saved_model():  # by keras.models.save_model
+            warnings.warn(f"Model {self.name!r} is quantized: {_SAVED_MODEL}", stacklevel=2)  # type: ignore[attr-defined]
         quantized_class = type(self)
         self.__class__ = quantized_class._float_class  # type: ignore[attr-defined]
         try:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import warnings
+import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,7 +12,10 @@ import tensorflow as tf
 import resnet_backbones as rb
 from resnet_backbones.keras_api import keras, keras_name
 from resnet_backbones.quantization import quantizers_of
+from tests.sweeps.saved_models import IMAGES as SCENES
+from tests.sweeps.saved_models import TASKS, changed_model
 
+ROOT = Path(__file__).resolve().parents[2]
 IMAGES = np.random.default_rng(0).normal(size=(8, 16, 16, 3)).astype("float32")
 IS_KERAS_3 = keras_name().startswith("Keras 3")
 layers = keras.layers
@@ -61,19 +65,48 @@ def backbone():
 
 
 @pytest.mark.skipif(IS_KERAS_3, reason="Keras 3 has no save_format")
-@pytest.mark.parametrize("quantized", [False, True])
-def test_tf_keras_saved_model(quantized, tmp_path):
-    """It computes the same; of a quantized model it is no quantized model, and saving says so."""
-    for model in (tf_keras_model(),) if quantized else (backbone(), tf_keras_model()):
-        if quantized:
-            rb.quantize_post_training(model, calibration_data=IMAGES)
-        with warnings.catch_warnings(record=True) as seen:
-            warnings.simplefilter("always")
-            model.save(tmp_path / "m", save_format="tf")
-        said = [one for one in seen if "is no quantized model" in str(one.message)]
-        assert bool(said) == quantized
-        loaded = keras.models.load_model(tmp_path / "m")
+def test_float_models_are_saved_models_of_tf_keras(tmp_path):
+    for number, model in enumerate((backbone(), tf_keras_model())):
+        model.save(tmp_path / str(number), save_format="tf")
+        loaded = keras.models.load_model(tmp_path / str(number))
         np.testing.assert_allclose(outputs(loaded), outputs(model), atol=1e-6)
+
+
+@pytest.mark.skipif(IS_KERAS_3, reason="Keras 3 has no save_format")
+def test_saved_models_of_tf_keras_are_refused_of_quantized_ones(model, tmp_path):
+    said = r"is quantized: keras\.models\.load_model cannot load.*model\.export\(folder\).*model\.save\('name\.keras'\)"
+    for quantized in (model, rb.quantize_post_training(backbone(), calibration_data=IMAGES)):
+        for how in ({"save_format": "tf"}, {}):
+            with pytest.raises(NotImplementedError, match=said):
+                quantized.save(tmp_path / "m", **how)
+        assert not list(tmp_path.iterdir())
+    with pytest.warns(UserWarning, match=said):  # not a method of the model
+        keras.models.save_model(model, tmp_path / "m", save_format="tf")
+    (found,) = tf.saved_model.load(str(tmp_path / "m")).signatures["serving_default"](tf.constant(IMAGES)).values()
+    np.testing.assert_allclose(found, outputs(model), atol=1e-6)
+
+
+SAVED = {
+    'model.save("x.keras")': "test_saving.py",
+    'model.save("x.h5")': "test_h5",
+    'model.save_weights("x.weights.h5")': "test_weights_in_h5",
+    'model.export("folder")': "test_saved_model",
+    'model.save("folder", save_format="tf")': "test_saved_models_of_tf_keras_are_refused_of_quantized_ones",
+    'rb.export_model(model, "folder")': "test_saved_model",
+    "copy.deepcopy(model)": "test_saving.py",
+    "keras.models.clone_model(model)": "test_clone_model",
+}
+
+
+def test_the_table_of_the_documentation_is_tested():
+    """Every row of the table in docs/quantization.md has a test here."""
+    page = (ROOT / "docs" / "quantization.md").read_text(encoding="utf-8")
+    section = page.partition("## Saving")[2].partition("##")[0]
+    rows = [line.split("|")[1] for line in section.splitlines() if line.startswith("| `")]
+    said = [name for row in rows for name in re.findall(r"`([^`]+)`", row)]
+    assert sorted(said) == sorted(SAVED)
+    for test in SAVED.values():
+        assert test in globals() or Path(__file__).with_name(test).exists()
 
 
 def tf_keras_model():
@@ -102,6 +135,30 @@ def test_clone_model(make):
     for old, new in zip(before, model.get_weights(), strict=True):
         np.testing.assert_array_equal(old, new)
     np.testing.assert_array_equal(outputs(model), expected)
+
+
+@pytest.mark.parametrize("quantized", [False, True])
+@pytest.mark.parametrize("task", TASKS)
+def test_clone_model_of_every_task(task, quantized):
+    """It computes the same, or the error says what to do; the model is what it was."""
+    model = changed_model(task, "resnet", "nothing", quantized)
+    before, places = model.get_weights(), len(quantizers_of(model))
+    expected = tf.nest.flatten(model(SCENES, training=False))
+    if quantized and IS_KERAS_3:
+        with pytest.raises(NotImplementedError, match=r"use copy\.deepcopy\(model\) or save and load it"):
+            keras.models.clone_model(model)
+    else:
+        copy = keras.models.clone_model(model)
+        copy.set_weights(before)
+        found = tf.nest.flatten(copy(SCENES, training=False))
+        for one, other in zip(found, expected, strict=True):
+            np.testing.assert_allclose(one, other, atol=1e-5)
+        assert len(quantizers_of(copy)) == places
+    assert len(quantizers_of(model)) == places
+    for one, other in zip(model.get_weights(), before, strict=True):
+        np.testing.assert_array_equal(one, other)
+    for one, other in zip(tf.nest.flatten(model(SCENES, training=False)), expected, strict=True):
+        np.testing.assert_array_equal(one, other)
 
 
 @pytest.mark.filterwarnings("ignore")
