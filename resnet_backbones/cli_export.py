@@ -91,6 +91,8 @@ def export(
         raise typer.BadParameter("quantizing with a scheme needs --calibration-data", param_hint="--scheme")
     if resize not in (None, "stretch", "letterbox"):
         raise typer.BadParameter(f"{resize!r} is not stretch or letterbox", param_hint="--resize")
+    if input_shape is not None and min(input_shape) < 1:
+        raise typer.BadParameter("height, width and channels are at least 1", param_hint="--input-shape")
     with errors_in_one_line():
         must_be_there(model, calibration_data, parity_data, class_names)
         for written in (out, report):
@@ -171,7 +173,10 @@ def _images(
     resize: str | None,
 ) -> Any:
     from resnet_backbones.cli_images import read_images
+    from resnet_backbones.export.preprocess import fixed_signature
 
+    if input_shape is not None:
+        fixed_signature(model, input_shape)  # raises if the model takes others
     shape = (None, *input_shape) if input_shape else tuple(getattr(model, "input_shape", None) or ())
     if len(shape) != 4 or None in shape[1:]:
         raise ValueError(

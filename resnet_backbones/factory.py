@@ -94,6 +94,8 @@ def create_backbone(
         backbone = _from_entry(entry, input_shape, overrides, adjusted)
     if model_name is not None:
         rename(backbone, model_name)
+    if not automatic:
+        backbone.pixels = "chosen"
     if weights is not None:
         from resnet_backbones.weights import load
 
@@ -121,20 +123,12 @@ def _pretrained(entry: BackboneEntry | None, weights: Any) -> str:
 
 
 def _with_preprocessing_of(weights: Any, spec: BackboneSpec, input_shape: Any) -> BackboneSpec:
-    """The spec with what the weights want of images, where that is known; a warning where it is not."""
+    """The spec with what the weights want of images, where that is known."""
     from resnet_backbones.weights.published import pixels_for
 
     pixels = pixels_for(weights)
-    if pixels is None:
-        warnings.warn(
-            f"nothing says how the weights in {os.fspath(weights)!r} want their images, so the backbone takes them as "
-            "they are. Pass preprocessing='imagenet' or another if it shall normalise images of 0 to 255 itself, or "
-            "preprocessing=None if they come as the weights want them.",
-            stacklevel=4,
-        )
-        return spec
-    if pixels.preprocessing is None:
-        return spec
+    if pixels is None or pixels.preprocessing is None:
+        return spec  # loading them warns where nothing is known
     channels = pixels.preprocessing.channels
     if channels is not None and channels != input_shape[-1]:
         warnings.warn(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ import pytest
 from resnet_backbones import runtime
 from resnet_backbones.cli_images import read_images
 from resnet_backbones.export import parity
+from resnet_backbones.keras_api import keras
 from tests.command_lines import CLASSES, SIZE, run
 
 
@@ -151,3 +153,57 @@ def test_images_that_do_not_fit_are_refused(tmp_path):
         assert "no whole .npy" in refused(tmp_path / f"{name}.npy")
     (tmp_path / "folder").mkdir()
     assert "no pictures" in refused(tmp_path / "folder")
+
+
+@pytest.fixture(scope="module")
+def any_size(tmp_path_factory):
+    """A folder with a float model for images of any size, one for 32 x 24, and images of 32 x 24."""
+    folder = tmp_path_factory.mktemp("any_size")
+    for name, size in (("any", (None, None)), ("fixed", (32, 24))):
+        image = keras.layers.Input((*size, 3))
+        x = keras.layers.GlobalAveragePooling2D()(keras.layers.Conv2D(4, 3, activation="relu")(image))
+        keras.Model(image, keras.layers.Dense(3)(x)).save(folder / f"{name}.keras")
+    np.save(folder / "images.npy", np.random.default_rng(0).uniform(0, 1, (3, 32, 24, 3)).astype("float32"))
+    return folder
+
+
+@pytest.mark.parametrize("options", [(), ("--calibration-data", "images.npy", "--parity-data", "images.npy")])
+@pytest.mark.parametrize(("model", "out"), [("any", "m.tflite"), ("any", "m.onnx"), ("fixed", "m.tflite")])
+def test_a_model_for_any_size_is_exported_for_the_one_named(any_size, tmp_path, monkeypatch, model, out, options):
+    monkeypatch.chdir(any_size)
+    result = run("export", f"{model}.keras", tmp_path / out, "--input-shape", 32, 24, 3, *options)
+    assert result.exit_code == 0, result.output
+    assert sorted(runtime.load(tmp_path / out).input_shape) == [1, 3, 24, 32]
+
+
+@pytest.mark.parametrize("options", [(), ("--calibration-data", "images.npy"), ("--parity-data", "images.npy")])
+@pytest.mark.parametrize(
+    ("model", "shape", "message"),
+    [
+        ("any", None, "--input-shape 512 512 3|input_shape=\\(512, 512, 3\\)"),
+        ("any", (32, 24, 1), r"takes \(None, None, 3\) without the batch"),
+        ("fixed", (48, 24, 3), r"takes \(32, 24, 3\) without the batch"),
+    ],
+)
+def test_a_size_the_model_does_not_take_is_one_line(any_size, tmp_path, monkeypatch, model, shape, message, options):
+    monkeypatch.chdir(any_size)
+    given = () if shape is None else ("--input-shape", *shape)
+    assert re.search(message, one_line_error(run("export", f"{model}.keras", tmp_path / "m.tflite", *given, *options)))
+    assert not list(tmp_path.iterdir())
+
+
+def test_images_of_another_size_than_named_are_one_line(any_size, tmp_path, monkeypatch):
+    monkeypatch.chdir(any_size)
+    given = ("--input-shape", 24, 32, 3, "--calibration-data", "images.npy")
+    assert "the model takes images (N, 24, 32, 3)" in one_line_error(
+        run("export", "any.keras", tmp_path / "m.tflite", *given)
+    )
+    said = one_line_error(run("export", "any.keras", tmp_path / "m.keras", "--input-shape", 32, 24, 3))
+    assert "input-shape cannot be chosen for format 'keras'" in said.replace("input_shape", "input-shape")
+
+
+@pytest.mark.parametrize("shape", [(0, 24, 3), (32, -1, 3), (32, 24), (9, 9, "three"), ("9x9", 3, 3), (9.5, 9, 3)])
+def test_what_is_no_size_exits_with_2(any_size, tmp_path, shape):
+    result = run("export", any_size / "any.keras", tmp_path / "m.tflite", "--input-shape", *shape)
+    assert result.exit_code == 2, result.output
+    assert "--input-shape" in result.stderr

@@ -12,8 +12,10 @@ from resnet_backbones.checks import one_of
 from resnet_backbones.files import check_not_read
 from resnet_backbones.weights.files import load_file, local_file, save
 from resnet_backbones.weights.names import SOURCES
+from resnet_backbones.weights.published import pixels_for
 from resnet_backbones.weights.sources import OWN
 from resnet_backbones.weights.targets import find_target
+from resnet_backbones.weights.transfer import warn_of_pixels
 
 
 @dataclass(frozen=True)
@@ -61,7 +63,9 @@ def convert(
         one_of("source", source, (*SOURCES, OWN))
     check_not_read(out, path)
     target, where = find_target(backbone), repr(os.fspath(path))
-    load_file(target, local_file(path), where=where, source=source, skip_mismatch=skip_mismatch, prefix=prefix)
+    local = local_file(path)
+    load_file(target, local, where=where, source=source, skip_mismatch=skip_mismatch, prefix=prefix)
+    warn_of_pixels(target, pixels_for(path, local), where, warns=False)
     save(backbone, out)
     return Converted(len(target.slots()), backbone.count_params())
 

@@ -17,6 +17,7 @@ from resnet_backbones.weights.keras_files import load_model_file, load_weights_f
 from resnet_backbones.weights.readers import DIGEST, KERAS_SUFFIXES, digest_of, import_safetensors, read, suffix_of
 from resnet_backbones.weights.sources import load_arrays, recognise
 from resnet_backbones.weights.targets import Target, find_target
+from resnet_backbones.weights.transfer import warn_of_pixels
 
 # Sources that ``backbone_info(name).weights`` names and that are no files.
 _BUILT = {
@@ -55,7 +56,8 @@ def load(
 
     A ``.keras`` or ``.weights.h5`` file of a whole model (a detector, two backbones) sets the whole model; where only
     the backbone's weights are in the file, a warning names the layers of ``target`` that keep theirs. A backbone takes
-    its part of any ``.keras`` file.
+    its part of any ``.keras`` file. A warning says if the weights want other images than the backbone was built to
+    take, or if nothing says what they want; ``create_backbone(..., preprocessing=...)`` settles it.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -76,7 +78,11 @@ def load(
     if not name.lower().endswith(KERAS_SUFFIXES):
         _ = found.backbone  # raises where there are several, before anything is downloaded
     path = local_file(source, sha256)
-    load_file(found, path, where=repr(os.fspath(source)), skip_mismatch=skip_mismatch, prefix=prefix)
+    load_file(found, path, where=repr(name), skip_mismatch=skip_mismatch, prefix=prefix)
+    if found.is_backbone or not name.lower().endswith(KERAS_SUFFIXES):  # else a whole model's own
+        from resnet_backbones.weights.published import pixels_for  # imports this module
+
+        warn_of_pixels(found, pixels_for(source, path), repr(name))
 
 
 def local_file(source: str | os.PathLike[str], sha256: str | None = None) -> Path:
@@ -185,5 +191,6 @@ def _metadata(target: Target, arrays: dict[str, np.ndarray]) -> dict[str, str]:
     if spec is not None:
         wanted = spec.preprocessing
         about["spec"] = json.dumps(spec.to_dict())
+    if spec is not None and target.backbone.pixels != "in doubt":
         about["preprocessing"] = json.dumps(None if wanted is None else wanted.to_dict())
     return about

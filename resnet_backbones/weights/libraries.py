@@ -12,6 +12,7 @@ from resnet_backbones.errors import WeightsMismatchError
 from resnet_backbones.weights.names import find_names
 from resnet_backbones.weights.sources import load_arrays
 from resnet_backbones.weights.targets import Target, find_target, named_layers, slots_of
+from resnet_backbones.weights.transfer import warn_of_pixels
 
 
 def from_timm(
@@ -47,6 +48,7 @@ def from_timm(
     """
     found, where = find_target(target, backbone), "the timm state_dict"
     load_arrays(found, "timm", state_dict, where=where, skip_mismatch=skip_mismatch, prefix=prefix)
+    warn_of_pixels(found, None, where)
 
 
 def from_torchvision(
@@ -78,6 +80,7 @@ def from_torchvision(
     """
     found, where = find_target(target, backbone), "the torchvision state_dict"
     load_arrays(found, "torchvision", state_dict, where=where, skip_mismatch=skip_mismatch, prefix=prefix)
+    warn_of_pixels(found, None, where)
 
 
 def from_keras_applications(
@@ -104,7 +107,9 @@ def from_keras_applications(
         >>> backbone = create_backbone("keras_resnet50")
         >>> weights.from_keras_applications(backbone, keras.applications.ResNet50(weights="imagenet"))
     """
-    from_keras_model(find_target(target, backbone), "keras_applications", model, skip_mismatch)
+    found = find_target(target, backbone)
+    from_keras_model(found, "keras_applications", model, skip_mismatch)
+    warn_of_pixels(found, None, repr(model.name))
 
 
 def from_keras_hub(
@@ -127,7 +132,9 @@ def from_keras_hub(
         >>> backbone = create_backbone("resnet50")
         >>> weights.from_keras_hub(backbone, keras_hub.models.Backbone.from_preset("resnet_50_imagenet"))
     """
-    from_keras_model(find_target(target, backbone), "keras_hub", model, skip_mismatch)
+    found = find_target(target, backbone)
+    from_keras_model(found, "keras_hub", model, skip_mismatch)
+    warn_of_pixels(found, None, repr(model.name))
 
 
 def arrays_of(model: Any) -> dict[str, np.ndarray]:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from resnet_backbones.registry import all_entries
@@ -12,6 +14,7 @@ from resnet_backbones.specs.preprocessing import Preprocessing, as_preprocessing
 from resnet_backbones.variants import sources
 from resnet_backbones.weights import hub
 from resnet_backbones.weights.files import local_file
+from resnet_backbones.weights.gate import check_keras_file
 from resnet_backbones.weights.readers import import_safetensors
 
 
@@ -36,11 +39,12 @@ def source_of(weights: str) -> str:
     return weights.partition("#")[0]
 
 
-def pixels_for(weights: str | os.PathLike[str]) -> Pixels | None:
+def pixels_for(weights: str | os.PathLike[str], path: Path | None = None) -> Pixels | None:
     """How weights want their images: as the registry says of their source, or as the file itself does.
 
     Args:
         weights: what ``weights=`` of ``create_backbone`` takes. An address is downloaded.
+        path: the file on this machine, where that is known.
 
     Returns:
         ``None`` where nothing is known.
@@ -50,20 +54,31 @@ def pixels_for(weights: str | os.PathLike[str]) -> Pixels | None:
         if source in (source_of(one) if one.startswith(hub.PREFIX) else one for one in entry.weights):
             name = sources.pixels_of(source, entry.preprocessing)
             return None if name is None else Pixels(as_preprocessing(name), repr(name))
-    return _recorded(weights)
+    return _recorded(path or local_file(weights))
 
 
-def _recorded(weights: Any) -> Pixels | None:
-    path = local_file(weights)
-    if not path.name.lower().endswith(".safetensors"):
-        return None
+def _recorded(path: Path) -> Pixels | None:
     try:
-        with import_safetensors().safe_open(path, framework="numpy") as file:
-            about = (file.metadata() or {}).get("preprocessing")
-        found = None if about is None else as_preprocessing(json.loads(about))
+        if path.name.lower().endswith(".keras"):
+            specs = list(_specs_in(json.loads(check_keras_file(path))))
+            about = json.dumps(specs[0].get("preprocessing")) if len(specs) == 1 else None
+        elif path.name.lower().endswith(".safetensors"):
+            with import_safetensors().safe_open(path, framework="numpy") as file:
+                about = (file.metadata() or {}).get("preprocessing")
+        else:
+            return None
+        return None if about is None else Pixels(as_preprocessing(json.loads(about)), about)
     except Exception:  # loading it says what is wrong with the file
         return None
-    return None if about is None else Pixels(found, about)
+
+
+def _specs_in(config: Any) -> Iterator[dict[str, Any]]:
+    """The specs of the backbones in a ``.keras`` file's configuration."""
+    if isinstance(config, dict) and config.get("registered_name") == "resnet_backbones>SpecBackbone":
+        yield config["config"]["spec"]
+    elif isinstance(config, dict | list):
+        for part in config.values() if isinstance(config, dict) else config:
+            yield from _specs_in(part)
 
 
 def first_source(name: str, published: tuple[str, ...]) -> str:

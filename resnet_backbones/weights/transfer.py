@@ -156,6 +156,35 @@ def warn_of_others(target: Target, where: str) -> None:
         )
 
 
+def warn_of_pixels(target: Target, pixels: Any, where: str, *, warns: bool = True) -> None:
+    """Says if the weights a backbone just got want other images than it was built to take.
+
+    Args:
+        target: what got the weights.
+        pixels: how they want their images; ``None`` where nothing says so.
+        where: what they are.
+        warns: whether to warn; that it is in doubt is noted on the backbone in any case, and then not saved as known.
+    """
+    spec, own = target.backbone.spec, f"backbone {target.backbone.name!r}"
+    if spec is None or target.backbone.pixels == "chosen":
+        return
+    if pixels is None and spec.preprocessing is None:
+        found = f"nothing says how the weights in {where} want their images, so {own} takes them as they are."
+    elif pixels is not None and pixels.preprocessing != spec.preprocessing:
+        does = "takes images as they are" if spec.preprocessing is None else "normalises otherwise"
+        found = f"the weights in {where} want images of 0 to 255 with preprocessing={pixels.name}; {own} {does}."
+    else:
+        target.backbone.pixels = None
+        return
+    target.backbone.pixels = "in doubt"
+    if warns:
+        wanted = "'imagenet' or another" if pixels is None else pixels.name
+        warn(
+            f"{found} create_backbone(..., preprocessing={wanted}) makes one that normalises images of 0 to 255 "
+            "itself; preprocessing=None says that they come as the weights want them."
+        )
+
+
 def warn(text: str) -> None:
     """A warning that names the line of whoever called this library."""
     warnings.warn(text, stacklevel=_frames_of_ours())

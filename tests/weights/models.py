@@ -16,6 +16,7 @@ def images(*shape, seed=0):
 
 
 def tiny(spec=SPEC, channels=3, **arguments):
+    arguments.setdefault("preprocessing", spec.preprocessing)  # chosen: loading weights says nothing of it
     return rb.create_backbone(spec, input_shape=(32, 32, channels), **arguments)
 
 

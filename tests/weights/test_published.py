@@ -1,6 +1,7 @@
 """Weights bring their preprocessing, exactly once."""
 
 import json
+import re
 import warnings
 
 import numpy as np
@@ -10,7 +11,7 @@ import resnet_backbones as rb
 from resnet_backbones.specs.preprocessing import PREPROCESSINGS
 from resnet_backbones.variants import sources
 from resnet_backbones.weights.published import pixels_for, source_of
-from tests.weights.models import SPEC, randomise, tiny, values
+from tests.weights.models import SPEC, classifier, randomise, timm_state, tiny, values
 
 COMMIT = "1" * 40
 SOURCE = "hf-hub:somebody/tiny.a1"
@@ -95,7 +96,7 @@ def test_a_plain_file_warns_unless_something_was_chosen(tmp_path, ending):
     rb.weights.save(tiny(), path)
     with pytest.warns(UserWarning, match="nothing says how the weights in .* want their images") as seen:
         rb.create_backbone(SPEC, input_shape=(32, 32, 3), weights=path)
-    assert seen[0].filename == __file__
+    assert [one.filename for one in seen if "nothing says" in str(one.message)] == [__file__]
     with warnings.catch_warnings():
         warnings.simplefilter("error", UserWarning)
         for chosen in (None, "imagenet", {"scale": 0.5}):
@@ -162,3 +163,71 @@ def test_what_timm_says_of_pixels_and_licences():
     assert pixels_for("hf-hub:timm/resnet18d.ra4_e3600_r224_in1k@main").name == "'minus_one_to_one'"
     assert source_of("hf-hub:a/b@v2/c.npz") == "hf-hub:a/b/c.npz"
     assert json.loads(json.dumps(pixels_for("hf-hub:timm/resnet50.a1_in1k").preprocessing.to_dict()))
+
+
+def built(spec=SPEC, **chosen):
+    return rb.create_backbone(spec, input_shape=(32, 32, 3), **chosen)
+
+
+IMAGENET = SPEC.replace(preprocessing="imagenet")
+#: What loading into a backbone that is there already says, by how it was built: known weights, unknown ones.
+SAYS = {
+    "as it comes": (built, "want images of 0 to 255 with preprocessing='imagenet'; .* takes images as", "nothing says"),
+    "nothing chosen": (lambda: built(preprocessing=None), None, None),
+    "another chosen": (lambda: built(preprocessing="zero_to_one"), None, None),
+    "the spec's": (lambda: built(IMAGENET), None, None),
+    "another spec's": (
+        lambda: built(SPEC.replace(preprocessing="zero_to_one")),
+        "preprocessing='imagenet'; .* normalises otherwise",
+        None,
+    ),
+    "in a classifier": (lambda: classifier(built()), "takes images as they are", "nothing says"),
+}
+
+
+@pytest.mark.parametrize("how", SAYS)
+def test_loading_into_a_backbone_says_once_what_images_the_weights_want(hub, tmp_path, how):
+    make, known, unknown = SAYS[how]
+    _, plain = hub
+    rb.weights.save(plain, tmp_path / "x.npz")
+    with_head = how == "in a classifier"
+    state = {name: value for name, value in timm_state().items() if with_head or not name.startswith("fc.")}
+    for load, expected in (
+        (lambda model: rb.weights.load(model.layers[0] if with_head else model, SOURCE), known),
+        (lambda model: rb.weights.load(model.layers[0] if with_head else model, tmp_path / "x.npz"), unknown),
+        (lambda model: rb.weights.from_timm(model, state), unknown),
+        (lambda model: rb.weights.from_torchvision(model, state), unknown),
+    ):
+        model = make()
+        with warnings.catch_warnings(record=True) as seen:
+            warnings.simplefilter("always")
+            load(model)
+        said = [(str(one.message), one.filename) for one in seen if "images" in str(one.message)]
+        assert len(said) == (expected is not None), said
+        for text, file in said:
+            assert re.search(expected, text)
+            assert "create_backbone(..., preprocessing='imagenet'" in text
+            assert file == __file__
+
+
+@pytest.mark.parametrize("doubt", [True, False])
+def test_a_file_records_no_preprocessing_that_nobody_knows(tmp_path, doubt):
+    state = {name: value for name, value in timm_state().items() if not name.startswith("fc.")}
+    backbone = built(preprocessing="auto" if doubt else None)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        rb.weights.from_timm(backbone, state)
+    rb.weights.save(backbone, tmp_path / "x.safetensors")
+    with warnings.catch_warnings(record=True) as seen:
+        warnings.simplefilter("always")
+        built(weights=tmp_path / "x.safetensors")
+    assert bool([one for one in seen if "nothing says" in str(one.message)]) == doubt
+
+
+@pytest.mark.parametrize("chosen", [None, "imagenet"])
+def test_a_keras_file_says_what_its_backbone_does(tmp_path, chosen):
+    built(preprocessing=chosen).save(tmp_path / "x.keras")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        assert built(weights=tmp_path / "x.keras").spec.preprocessing == PREPROCESSINGS.get(chosen)
+        rb.weights.load(built(SPEC.replace(preprocessing=chosen)), tmp_path / "x.keras")

@@ -14,7 +14,9 @@ SIZE = (64, 64, 3)
 
 def retinanet(**arguments):
     return rb.adapters.keras_cv.retinanet(
-        rb.create_backbone(SPEC.replace(depths=(1, 1, 1, 1), widths=(4, 4, 4, 4)), input_shape=SIZE),
+        rb.create_backbone(
+            SPEC.replace(depths=(1, 1, 1, 1), widths=(4, 4, 4, 4)), input_shape=SIZE, preprocessing=None
+        ),
         3,
         "xywh",
         head_depth=1,
@@ -24,7 +26,10 @@ def retinanet(**arguments):
 
 def deeplab():
     return rb.adapters.keras_cv.deeplab_v3_plus(
-        rb.create_backbone(SPEC.replace(depths=(1, 1, 1, 1), widths=(4, 4, 4, 4)), input_shape=SIZE), 3
+        rb.create_backbone(
+            SPEC.replace(depths=(1, 1, 1, 1), widths=(4, 4, 4, 4)), input_shape=SIZE, preprocessing=None
+        ),
+        3,
     )
 
 
