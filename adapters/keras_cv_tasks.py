@@ -49,7 +49,7 @@ class _SavedWhole(KeepsTraining):
     # By *args Keras' clone_model would take it for a class that is made of inputs and outputs.
     def __init__(self, backbone: Any, num_classes: int, **kwargs: Any) -> None:
         check_data_format(type(self).__name__)
-        super().__init__(backbone=backbone, num_classes=num_classes, **kwargs)
+        super().__init__(backbone=backbone, num_classes=num_classes, **kwargs)  # type: ignore[call-arg]
         self._policy_name = global_policy_name()
         viewed = getattr(self.backbone, "_viewed", self.backbone)  # type: ignore[attr-defined]
         inside = {id(layer): layer for layer in (*self._flatten_layers(include_self=False), *_flattened(self.backbone))}  # type: ignore[attr-defined]

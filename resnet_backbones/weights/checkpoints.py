@@ -71,8 +71,15 @@ def find_network(
         prefix: takes the part under this prefix, or one that contains it, such as ``"teacher"``.
 
     Raises:
+        TypeError: ``state`` is no mapping.
         ValueError: two parts hold equally much of the network, or none is under ``prefix``.
     """
+    if hasattr(state, "state_dict"):  # a module in memory
+        state = state.state_dict()
+    if not isinstance(state, Mapping):
+        raise TypeError(
+            f"{where} must be a mapping from names to arrays, as model.state_dict() gives; got {type(state).__name__}."
+        )
     paths = _flat(state)
     parts: dict[str, list[str]] = {}
     for path in paths:

@@ -183,3 +183,68 @@ def test_a_prefix_is_for_checkpoints_of_torch(tmp_path, backbone):
         rb.weights.save(backbone, tmp_path / f"x.{ending}")
         with pytest.raises(ValueError, match="is for checkpoints of torch"):
             rb.weights.load(backbone, tmp_path / f"x.{ending}", prefix="model")
+
+
+def prefixed(prefix, state):
+    return {f"{prefix}{name}": value for name, value in state.items()}
+
+
+DETECTION = {"bbox_head.cls.weight": np.ones((9, 8), "float32"), "neck.convs.0.bias": np.ones(8, "float32")}
+#: Layouts of well-known training scripts: a checkpoint of two networks, plain and averaged -> which is taken.
+SCRIPTS = {
+    "DDP and EMA under Lightning": (
+        lambda one, mean: {
+            "state_dict": prefixed("model.module.", one),
+            "state_dict_ema": prefixed("model.module.", mean),
+        },
+        "mean",
+    ),
+    "Lightning, EMA within": (
+        lambda one, mean: {"state_dict": {**prefixed("model.", one), **prefixed("ema_model.module.", mean)}},
+        "mean",
+    ),
+    "timm's head": (lambda one, _: {**one, "head.fc.weight": np.ones((10, 8), "float32")}, "one"),
+    "teacher alone": (lambda one, _: prefixed("teacher.backbone.", one), "one"),
+    "compiled, parallel": (lambda one, _: {"state_dict": prefixed("module._orig_mod.", one)}, "one"),
+    "compiled within": (lambda one, _: {k.replace("layer1.0", "layer1._orig_mod.0"): v for k, v in one.items()}, "one"),
+    "FSDP": (lambda one, _: prefixed("_fsdp_wrapped_module.", one), "one"),
+    "mmdet": (lambda one, _: {"meta": {}, "state_dict": {**prefixed("backbone.", one), **DETECTION}}, "one"),
+    "mmdet, EMA hook": (
+        lambda one, mean: {
+            "state_dict": {**prefixed("backbone.", one), **prefixed("ema_backbone.", mean), **DETECTION}
+        },
+        "mean",
+    ),
+    "mmdet3d": (lambda one, _: {"state_dict": {**prefixed("img_backbone.", one), **DETECTION}}, "one"),
+    "detectron2": (lambda one, _: {"model": {**prefixed("backbone.bottom_up.", one), **DETECTION}}, "one"),
+    "torchvision's detectors": (lambda one, _: {**prefixed("backbone.body.", one), **DETECTION}, "one"),
+    "swav": (lambda one, _: prefixed("module.", {**one, "prototypes.weight": np.ones((5, 8), "float32")}), "one"),
+    "a segmenter": (lambda one, _: {**prefixed("encoder.", one), "decoder.0.bias": np.ones(3, "float32")}, "one"),
+    "fastai": (lambda one, _: {"model": prefixed("0.", one), "opt": {}}, "one"),
+    "moco": (
+        lambda one, mean: {"state_dict": {**prefixed("module.encoder_q.", one), **prefixed("module.encoder_k.", mean)}},
+        None,
+    ),
+    "dino": (lambda one, mean: {"student": prefixed("module.", one), "teacher": mean}, None),
+}
+
+
+@pytest.mark.filterwarnings("ignore:.*left out what is no part")
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_what_well_known_scripts_write(backbone, empty, script):
+    make, taken = SCRIPTS[script]
+    one, mean = network(0), network(1)
+    backbone.set_weights(empty)
+    if taken is None:
+        with pytest.raises(ValueError, match=r"holds the network 2 times: .*Choose one with prefix="):
+            rb.weights.from_timm(backbone, make(one, mean))
+        assert_same(empty, values(backbone))
+    else:
+        rb.weights.from_timm(backbone, make(one, mean))
+        assert loaded(backbone, one if taken == "one" else mean)
+
+
+@pytest.mark.parametrize("state", [[], (network(),), None, "x.pt"])
+def test_what_is_no_mapping_is_an_error(backbone, state):
+    with pytest.raises(TypeError, match=r"must be a mapping from names to arrays, as model\.state_dict\(\) gives; got"):
+        rb.weights.from_torchvision(backbone, state)
