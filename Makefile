@@ -19,7 +19,7 @@ PYTHON ?= $(shell for candidate in python3.11 python3.12 python3.13 python3 pyth
 export TF_CPP_MIN_LOG_LEVEL ?= 3
 
 .NOTPARALLEL:
-.PHONY: help demo test test-keras3 test-legacy test-golden test-reference lint format catalogue numerics benchmark clean
+.PHONY: help demo test test-keras3 test-legacy test-targets test-golden test-reference lint format catalogue numerics benchmark clean
 
 help:  ## This list
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 18
@@ -30,10 +30,14 @@ demo: $(VENV)/.installed  ## Train, quantize, export and run a digit detector (1
 test: test-keras3 test-legacy  ## The tests, with Keras 3 and then with tf_keras
 
 test-keras3: $(VENV)/.installed  ## The tests, with Keras 3
-	$(BIN)/python -m pytest -n 2 $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -n 2 --dist worksteal $(PYTEST_ARGS)
 
 test-legacy: $(VENV)/.installed  ## The tests, with tf_keras
-	TF_USE_LEGACY_KERAS=1 $(BIN)/python -m pytest -n 2 $(PYTEST_ARGS)
+	TF_USE_LEGACY_KERAS=1 $(BIN)/python -m pytest -n 2 --dist worksteal $(PYTEST_ARGS)
+
+test-targets: $(VENV)/.installed  ## The cases that `make test` takes with one Keras only, with the other
+	$(BIN)/python -m pytest -n 2 --dist worksteal -m exhaustive $(PYTEST_ARGS)
+	TF_USE_LEGACY_KERAS=1 $(BIN)/python -m pytest -n 2 --dist worksteal -m exhaustive $(PYTEST_ARGS)
 
 test-golden: $(VENV)/.installed  ## Every file of the golden record, with both Kerases: have exported files changed? (tests/golden)
 	$(BIN)/python -m tests.golden.record --check

@@ -14,10 +14,68 @@ for pool in ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS", "OMP_NUM_THREAD
 
 import random
 import sys
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
+
+TESTS = Path(__file__).parent
+WITH_TF_KERAS = os.environ.get("TF_USE_LEGACY_KERAS", "").lower() in ("1", "true")
+
+# What touches no Keras, or does the same whichever runs: tested with Keras 3 alone. A file that is named on pytest's
+# command line runs with tf_keras too.
+KERAS_FREE = {
+    "export/tensorrt/test_build.py",
+    "export/tensorrt/test_check.py",
+    "quantization/test_analysis_detector.py",
+    "runtime",
+    "test_cli_benchmark.py",
+    "test_cli_compare.py",
+    "test_cli_documented.py",
+    "test_cli_predict.py",
+    "test_cli_streams.py",
+    "test_digits.py",
+    "test_evaluation.py",
+    "test_examples_generate_digits.py",
+    "test_examples_gradient_flow.py",
+    "test_examples_quantization_study.py",
+    "test_files.py",
+    "test_json_text.py",
+    "test_missing_packages.py",
+    "test_packaging.py",
+    "test_plugin_package.py",
+    "test_spec.py",
+    "weights/test_checkpoints.py",
+    "weights/test_download.py",
+    "weights/test_hub.py",
+}
+# What depends little on which Keras runs: of a test of four or more cases each takes one half. The other halves are
+# marked `exhaustive`; `make test-targets` runs them.
+HALVED = {"export", "quantization", "test_files_written.py", "test_saved_models.py", "weights"}
+
+
+def pytest_ignore_collect(collection_path):
+    """With tf_keras, passes over :data:`KERAS_FREE`."""
+    return (WITH_TF_KERAS and collection_path.relative_to(TESTS).as_posix() in KERAS_FREE) or None
+
+
+@pytest.hookimpl(tryfirst=True)  # before -m chooses
+def pytest_collection_modifyitems(items):
+    """Marks the cases that the other Keras takes, always the same."""
+    cases = {}
+    for item in items:
+        path = item.path.relative_to(TESTS)
+        places = {path.as_posix(), path.parts[0]}
+        for_one_keras = places & KERAS_FREE or item.get_closest_marker("skipif")
+        if places & HALVED and not for_one_keras and hasattr(item, "callspec"):
+            cases.setdefault((path, item.originalname), []).append(item)
+    for of_one_test in cases.values():
+        if len(of_one_test) >= 4:
+            random.Random(0).shuffle(of_one_test)
+            half = len(of_one_test) // 2
+            for item in of_one_test[:half] if WITH_TF_KERAS else of_one_test[half:]:
+                item.add_marker("exhaustive")
 
 
 @pytest.fixture(autouse=True)

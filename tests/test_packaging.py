@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.conftest import KERAS_FREE
+
 ROOT = Path(__file__).resolve().parents[1]
 SHIPPED = ["adapters", "resnet_backbones", "LICENSE", "README.md", "pyproject.toml"]
 
@@ -109,3 +111,7 @@ def test_the_runtime_imports_no_keras():
 def test_every_public_name_can_be_had():
     script = "import resnet_backbones as rb\nfor name in rb.__all__: assert getattr(rb, name) is not None, name"
     subprocess.run([sys.executable, "-c", script], check=True)
+
+
+def test_what_is_tested_with_keras_3_alone_is_there():
+    assert [name for name in sorted(KERAS_FREE) if not (ROOT / "tests" / name).exists()] == []

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 import resnet_backbones as rb
+from tests.small_nets import SPEC
 
 SIZE = 64
 
@@ -24,4 +25,4 @@ def box_labels():
 
 @pytest.fixture
 def backbone():
-    return rb.create_backbone("resnet10t", input_shape=(SIZE, SIZE, 3))
+    return rb.create_backbone(SPEC, input_shape=(SIZE, SIZE, 3))

@@ -13,6 +13,7 @@ import tensorflow as tf
 
 import resnet_backbones as rb
 from resnet_backbones.keras_api import keras
+from tests.small_nets import SPEC
 
 
 @pytest.fixture(scope="module")
@@ -23,7 +24,7 @@ def images():
 @pytest.fixture(scope="module")
 def detector():
     keras.utils.set_random_seed(0)
-    backbone = rb.create_backbone("resnet10t", input_shape=(64, 64, 3), preprocessing="minus_one_to_one")
+    backbone = rb.create_backbone(SPEC, input_shape=(64, 64, 3), preprocessing="minus_one_to_one")
     return rb.adapters.keras_cv.retinanet(backbone, num_classes=3, bounding_box_format="xywh", head_depth=1)
 
 

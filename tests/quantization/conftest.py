@@ -7,6 +7,7 @@ import pytest
 
 import resnet_backbones as rb
 from resnet_backbones.keras_api import keras
+from tests.small_nets import SPEC
 
 
 @pytest.fixture(scope="session")
@@ -17,7 +18,7 @@ def images():
 @pytest.fixture
 def classifier():
     """A fresh little residual classifier, compiled."""
-    backbone = rb.create_backbone("resnet10t", input_shape=(64, 64, 3))
+    backbone = rb.create_backbone(SPEC, input_shape=(64, 64, 3))
     x = keras.layers.GlobalAveragePooling2D()(backbone.output)
     model = keras.Model(backbone.input, keras.layers.Dense(3, activation="softmax", name="head")(x))
     model.compile("sgd", "sparse_categorical_crossentropy")

@@ -10,19 +10,20 @@ from resnet_backbones.keras_api import keras
 from resnet_backbones.quantization import quantize_aware, quantizers_of
 
 layers = keras.layers
+SPEC = rb.ResNetSpec(block="basic", depths=(1, 1, 1, 1), widths=(8, 16, 24, 32), stem_width=8)
 IMAGES = np.random.default_rng(0).uniform(-1, 1, (2, 64, 64, 3)).astype("float32")
 
 
 def classifier():
-    backbone = rb.create_backbone("resnet10t", input_shape=(64, 64, 3))
+    backbone = rb.create_backbone(SPEC, input_shape=(64, 64, 3))
     x = layers.GlobalAveragePooling2D()(backbone.output)
     return keras.Model(backbone.input, layers.Dense(3, activation="softmax", name="head")(x))
 
 
 def detector():
     """Its heads are shared by the pyramid's levels."""
-    backbone = rb.create_backbone("resnet10t", input_shape=(64, 64, 3))
-    return rb.adapters.keras_cv.retinanet(backbone, num_classes=3, bounding_box_format="xywh")
+    backbone = rb.create_backbone(SPEC, input_shape=(64, 64, 3))
+    return rb.adapters.keras_cv.retinanet(backbone, num_classes=3, bounding_box_format="xywh", head_depth=1)
 
 
 @keras.saving.register_keras_serializable("saving_cases")

@@ -7,14 +7,14 @@ import numpy as np
 import resnet_backbones as rb
 from resnet_backbones.keras_api import keras
 from resnet_backbones.quantization import analyse, hooks_of, quantize_post_training, suggest_exclusions
-from tests.small_nets import randomise
+from tests.small_nets import SPEC, randomise
 
 
 def spoilt_detector():
     """A RetinaNet in whose class head one channel is far larger than all others."""
     keras.backend.clear_session()  # names that Keras numbers start anew, as in another process
     keras.utils.set_random_seed(0)
-    backbone = rb.create_backbone("resnet10t", input_shape=(64, 64, 3))
+    backbone = rb.create_backbone(SPEC, input_shape=(64, 64, 3))
     model = rb.adapters.keras_cv.retinanet(backbone, num_classes=3, bounding_box_format="xywh", head_depth=1)
     randomise(model)
     first = next(layer for layer in model.classification_head._flatten_layers() if hasattr(layer, "kernel"))

@@ -42,8 +42,9 @@ class Die(keras.callbacks.Callback):
             os.kill(os.getpid(), signal.SIGKILL)
 
 
-backbone = rb.create_backbone("resnet10t", input_shape=(64, 64, 3))
-detector = rb.adapters.keras_cv.retinanet(backbone, num_classes=10, bounding_box_format="xywh")
+spec = rb.ResNetSpec(block="basic", depths=(1, 1, 1, 1), widths=(8, 16, 24, 32), stem_width=8)
+backbone = rb.create_backbone(spec, input_shape=(64, 64, 3))
+detector = rb.adapters.keras_cv.retinanet(backbone, num_classes=10, bounding_box_format="xywh", head_depth=1)
 rb.quantize_aware(detector, calibration_data=pictures)
 keyword = {"jit_compile": False} if IS_KERAS_3 else {}
 optimizer = keras.optimizers.Adam(1e-3, global_clipnorm=10.0)

@@ -11,6 +11,7 @@ from resnet_backbones.keras_api import keras
 from resnet_backbones.quantization import Scheme, hooks_of, quantization_of, quantizers_of
 from resnet_backbones.quantization.quantizers import ActivationQuantizer, BatchNormFreeze
 from resnet_backbones.quantization.schedule_state import ScheduleState
+from tests.small_nets import SPEC
 
 layers = keras.layers
 
@@ -96,7 +97,7 @@ def test_quantizing_again_with_another_scheme_is_refused(classifier):
 
 
 def test_a_quantized_backbone_is_completed_by_its_scheme_and_no_other(images):
-    backbone = rb.create_backbone("resnet10t", input_shape=(64, 64, 3), quantization="edge_int8")
+    backbone = rb.create_backbone(SPEC, input_shape=(64, 64, 3), quantization="edge_int8")
     rb.calibrate(backbone, images)
     ranges = every_range(backbone)
     x = layers.GlobalAveragePooling2D()(backbone.output)
@@ -109,7 +110,7 @@ def test_a_quantized_backbone_is_completed_by_its_scheme_and_no_other(images):
 
 
 def test_activations_without_int8_form_are_named_in_a_warning():
-    backbone = rb.create_backbone("resnet10t", input_shape=(64, 64, 3), activation="elu")
+    backbone = rb.create_backbone(SPEC, input_shape=(64, 64, 3), activation="elu")
     with pytest.warns(UserWarning, match="'elu' has no int8 form"):
         rb.quantize_aware(backbone)
 
@@ -176,7 +177,7 @@ def test_training_goes_on_and_moves_weights_and_ranges(classifier, images):
 def test_fake_quantization_is_in_float32_under_mixed_precision(images):
     keras.mixed_precision.set_global_policy("mixed_bfloat16")
     try:
-        backbone = rb.create_backbone("resnet10t", input_shape=(64, 64, 3))
+        backbone = rb.create_backbone(SPEC, input_shape=(64, 64, 3))
     finally:
         keras.mixed_precision.set_global_policy("float32")
     rb.quantize_aware(backbone, calibration_data=images)

@@ -30,6 +30,7 @@ from tests.quantization.saving_cases import (
 from tests.quantization.saving_cases import (
     classifier as build_classifier,
 )
+from tests.small_nets import SPEC
 
 FRESH_PROCESS = """
     import sys
@@ -100,8 +101,8 @@ def fit(detector, images, labels, **arguments):
 @pytest.mark.parametrize("kind", ["float", "quantized"])
 def test_a_trained_detector_loads_in_a_fresh_process_and_trains_on(kind, images, labels, tmp_path):
     images = images[:2]
-    backbone = rb.create_backbone("resnet10t", input_shape=(64, 64, 3))
-    detector = rb.adapters.keras_cv.retinanet(backbone, num_classes=3, bounding_box_format="xywh")
+    backbone = rb.create_backbone(SPEC, input_shape=(64, 64, 3))
+    detector = rb.adapters.keras_cv.retinanet(backbone, num_classes=3, bounding_box_format="xywh", head_depth=1)
     if kind == "quantized":
         rb.quantize_aware(detector, calibration_data=images)
     fit(detector, images, labels)
@@ -123,7 +124,7 @@ def test_a_quantized_classifier_keeps_its_frozen_switches(classifier, images, tm
 
 
 def test_a_quantized_backbone_inside_a_float_task_is_saved_with_its_ranges(images, tmp_path):
-    backbone = rb.create_backbone("resnet10t", input_shape=(64, 64, 3), quantization="edge_int8")
+    backbone = rb.create_backbone(SPEC, input_shape=(64, 64, 3), quantization="edge_int8")
     rb.calibrate(backbone, images)
     model = rb.adapters.keras_cv.image_classifier(backbone, num_classes=3)
     expected = np.asarray(model(images, training=False))

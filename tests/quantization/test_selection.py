@@ -11,6 +11,7 @@ from resnet_backbones.quantization.placement import place
 from resnet_backbones.quantization.placement.selection import Bits, Selection, layer_paths
 from resnet_backbones.quantization.placement.trace import Trace
 from resnet_backbones.quantization.schemes import get_scheme
+from tests.small_nets import SPEC
 
 from .test_placement import conv_bn
 
@@ -19,7 +20,7 @@ layers = keras.layers
 
 @pytest.fixture
 def detector():
-    backbone = rb.create_backbone("resnet10t", input_shape=(64, 64, 3))
+    backbone = rb.create_backbone(SPEC, input_shape=(64, 64, 3))
     return rb.adapters.keras_cv.retinanet(backbone, num_classes=2, bounding_box_format="xywh", head_depth=1)
 
 

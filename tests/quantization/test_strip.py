@@ -13,6 +13,7 @@ import resnet_backbones as rb
 from resnet_backbones.keras_api import keras
 from resnet_backbones.quantization import hooks_of, quantization_of, quantize_aware, quantizers_of
 from resnet_backbones.quantization.strip import quantization_state, restore_quantization, strip_quantization
+from tests.small_nets import SPEC
 
 layers = keras.layers
 
@@ -48,8 +49,8 @@ def twice():
 
 
 def detector():
-    backbone = rb.create_backbone("resnet10t", input_shape=(64, 64, 3))
-    return rb.adapters.keras_cv.retinanet(backbone, num_classes=3, bounding_box_format="xywh")
+    backbone = rb.create_backbone(SPEC, input_shape=(64, 64, 3))
+    return rb.adapters.keras_cv.retinanet(backbone, num_classes=3, bounding_box_format="xywh", head_depth=1)
 
 
 @pytest.fixture(scope="module")
@@ -164,7 +165,7 @@ def test_a_detector_gives_its_float_outputs_again_and_can_be_quantized_once_more
 
 
 def quantized_backbone(images):
-    backbone = rb.create_backbone("resnet10t", input_shape=(64, 64, 3))
+    backbone = rb.create_backbone(SPEC, input_shape=(64, 64, 3))
     before = attributes(backbone)
     return quantize_aware(backbone, calibration_data=images), before
 
@@ -181,7 +182,7 @@ def test_a_quantized_backbone_inside_a_float_model_is_stripped_with_it(how, imag
     quantized = outputs(model, images)
     strip_quantization(model)
     assert np.any(outputs(model, images)[0] != quantized[0])
-    assert type(backbone) is type(rb.create_backbone("resnet10t", input_shape=(64, 64, 3)))
+    assert type(backbone) is type(rb.create_backbone(SPEC, input_shape=(64, 64, 3)))
     assert quantization_of(backbone) is None
     assert attributes(backbone) == before
 
