@@ -6,6 +6,8 @@
 from __future__ import annotations
 
 import argparse
+import sys
+from pathlib import Path
 
 import numpy as np
 
@@ -115,7 +117,9 @@ def compare(count, seed=0):
 
 
 if __name__ == "__main__":
+    sys.path.insert(0, str(Path(__file__).parents[2] / "examples"))  # as pytest does
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--count", type=int, default=1000, help="scenes")
     cases, boxes, different = compare(parser.parse_args().count)
     print(f"{cases} cases, {boxes} boxes, {different} cases differ")
+    sys.exit(different > 0)
