@@ -66,10 +66,10 @@ def calibrate(model: Any, data: Any, observer: str | Observer = "min_max", *, ma
     given = image_batches(data, inputs=run.inputs, most=max_batches, name="The calibration data")
     for images in tqdm(given, desc="calibrating", unit="batch", leave=False, delay=2, total=_count(data, max_batches)):
         batches += 1
+        run(images, batches, seen)
         if batches == 1:
             warn_of_other_units(model, images, "The calibration data")
             sample = images[:_SAMPLE].numpy() if tf.is_tensor(images) else None
-        run(images, batches, seen)
     if batches == 0:
         raise ValueError("The calibration data is empty, so there is nothing to read ranges from.")
     ranges = []
@@ -135,7 +135,7 @@ class _Run:
                 )
         try:
             found = self._observe(images)
-        except (ValueError, tf.errors.InvalidArgumentError) as error:
+        except (ValueError, tf.errors.OpError) as error:
             raise ValueError(self._wrong_shape(images, number)) from error
         for quantizer, statistics in zip(self._quantizers, found, strict=True):
             finite, low, high, counts = (value.numpy() for value in statistics)
@@ -162,7 +162,8 @@ class _Run:
     def _wrong_shape(self, images: Any, number: int) -> str:
         shapes = tf.nest.map_structure(lambda tensor: tuple(tensor.shape), images)
         expected = tf.nest.map_structure(lambda spec: tuple(spec.shape), input_signature(self._model))
-        message = f"The model does not run on batch {number} of the calibration data, of shape {shapes}"
+        types = ", ".join(dict.fromkeys(tensor.dtype.name for tensor in tf.nest.flatten(images)))
+        message = f"The model does not run on batch {number} of the calibration data, {types} of shape {shapes}"
         message += f": it takes {expected}. No range was changed."
         if isinstance(shapes, tuple) and isinstance(expected, tuple) and len(shapes) == len(expected) - 1:
             message += " The batch axis is missing: add .batch(16) to the data set, or images[None] to an image."
@@ -214,6 +215,9 @@ def image_batches(
     """
     if most is not None and most < 1:
         raise ValueError(f"The number of batches to read must be at least 1, got {most}.")
+    data = _as_numpy(data)
+    if isinstance(data, dict):
+        data = {key: _as_numpy(value) for key, value in data.items()}
     if _is_array(data) or (isinstance(data, dict) and data and all(map(_is_array, data.values()))):
         arrays = tf.nest.flatten(data)
         shapes = ", ".join(str(tuple(array.shape)) for array in arrays)
@@ -226,8 +230,10 @@ def image_batches(
         batches: Iterable[Any] = (
             tf.nest.map_structure(lambda array, at=start: array[at : at + batch_size], data) for start in starts
         )
-    elif isinstance(data, str | bytes | os.PathLike | dict) or not (
-        isinstance(data, Iterable) or hasattr(data, "__getitem__")
+    elif (
+        isinstance(data, str | bytes | os.PathLike | dict | set | frozenset | np.generic)
+        or type(data).__name__ in ("KerasTensor", "RaggedTensor", "SparseTensor")
+        or not (isinstance(data, Iterable) or hasattr(data, "__getitem__"))
     ):
         raise TypeError(
             f"{name} must be an array, a dictionary of arrays, a batched tf.data.Dataset or an iterable of batches, "
@@ -251,7 +257,7 @@ def image_batches(
         elif isinstance(images, dict) and "images" in images and len(inputs) < 2:
             images = images["images"]
         try:
-            yield tf.nest.map_structure(tf.convert_to_tensor, images)
+            yield tf.nest.map_structure(lambda one: tf.convert_to_tensor(_as_numpy(one)), images)
         except (TypeError, ValueError) as error:
             raise ValueError(
                 f"Batch {number + 1} of {name[0].lower()}{name[1:]} cannot become a tensor ({error}): give arrays of "
@@ -259,8 +265,13 @@ def image_batches(
             ) from error
 
 
+def _as_numpy(data: Any) -> Any:
+    """A tensor of torch as an array; anything else as it is."""
+    return data.detach().cpu().numpy() if hasattr(data, "detach") else data
+
+
 def _is_array(data: Any) -> bool:
-    return isinstance(data, np.ndarray) or tf.is_tensor(data)
+    return isinstance(data, (np.ndarray, tf.Tensor, tf.Variable))
 
 
 def _length(data: Any) -> int | None:

@@ -96,13 +96,13 @@ def one_pass(training: Any = None) -> Iterator[None]:
     if _state.calls is not None:  # a quantized model inside a quantized model: the outer one counts
         yield
         return
-    _state.calls, _state.results = {}, {}
     known = bool(training) if isinstance(training, (bool, int)) else _state.training
-    with _training(known):
-        try:
+    try:
+        _state.calls, _state.results = {}, {}
+        with _training(known):
             yield
-        finally:
-            _state.calls, _state.results = None, {}
+    finally:
+        _state.calls, _state.results = None, {}
 
 
 def train_step() -> contextlib.AbstractContextManager[None]:
@@ -112,8 +112,9 @@ def train_step() -> contextlib.AbstractContextManager[None]:
 
 @contextlib.contextmanager
 def _training(training: bool | None) -> Iterator[None]:
-    previous, _state.training = _state.training, training
+    previous = _state.training
     try:
+        _state.training = training
         yield
     finally:
         _state.training = previous

@@ -44,7 +44,11 @@ def strip_quantization(model: Any) -> Any:
     layers = layers_and_operations(model)
     if any(hook_of(layer) or added_children(layer) or quantization_of(layer) for layer in layers):
         _check_whole(model, layers)
-        restore_quantization(model, QuantizationState())
+        try:
+            restore_quantization(model, QuantizationState())
+        except BaseException:  # an interrupt: what was begun is ended, no model is half float
+            restore_quantization(model, QuantizationState())
+            raise
     return model
 
 
@@ -115,12 +119,13 @@ def restore_quantization(model: Any, state: QuantizationState) -> None:
 
 def _unhook(layer: Any) -> None:
     """The layer's ``call`` is again what it was before it was wrapped."""
-    wrapped = layer.__dict__.pop("_quantization_hook")._call
+    wrapped = layer.__dict__["_quantization_hook"]._call
     if getattr(wrapped, "__func__", None) is type(layer).call:
-        del layer.__dict__["call"]
+        layer.__dict__.pop("call", None)
     else:  # someone had put a call of their own on the instance
         layer.__dict__["call"] = wrapped
     layer.__dict__.pop("get_config", None)
+    del layer.__dict__["_quantization_hook"]
 
 
 def _check_whole(model: Any, layers: list[Any]) -> None:

@@ -41,6 +41,11 @@ def of_two():
     return keras.Model([image, facts], layers.Dense(2)(layers.Concatenate()([seen, layers.Dense(3)(facts)])))
 
 
+def of_images():
+    image = layers.Input((8, 8, 3))
+    return keras.Model(image, layers.Dense(2)(layers.GlobalAveragePooling2D()(layers.Conv2D(4, 3)(image))))
+
+
 GOOD = {
     "vectors": (of_vectors, FACTS),
     "batches of vectors": (of_vectors, [FACTS[:4], FACTS[4:]]),
@@ -52,6 +57,9 @@ GOOD = {
     "batches of dictionaries": (of_two, [{"images": IMAGES, "facts": FACTS}]),
     "dictionaries and labels": (of_two, [({"images": IMAGES, "facts": FACTS}, np.zeros(20))]),
     "tuples and labels": (of_two, [((IMAGES, FACTS), np.zeros(20))]),
+    "integers": (of_images, (50 * IMAGES).astype("uint8")),
+    "doubles": (of_images, IMAGES.astype("float64")),
+    "with other keys": (of_images, [{"images": IMAGES, "labels": np.zeros(20), "id": ["a"] * 20}]),
     "a data set": (of_two, tf.data.Dataset.from_tensor_slices(((IMAGES, FACTS), np.zeros(20))).batch(5)),
 }
 
@@ -75,7 +83,28 @@ def test_two_inputs_give_the_same_ranges_however_they_are_passed():
     assert len(ranges) == 6
 
 
+ONE = r"does not run on batch 1 of the calibration data, .*it takes \(None, 8, 8, 3\)\. No range was changed"
 BAD = {
+    "one channel": (of_images, IMAGES[..., :1], ValueError, ONE),
+    "channels first": (of_images, IMAGES.transpose(0, 3, 1, 2), ValueError, ONE),
+    "an image": (of_images, IMAGES[0], ValueError, "The batch axis is missing"),
+    "images one by one": (of_images, list(IMAGES), ValueError, "The batch axis is missing"),
+    "five axes": (of_images, IMAGES[None], ValueError, ONE),
+    "no image": (of_images, IMAGES[:0], ValueError, "is empty"),
+    "no batch": (of_images, [], ValueError, "is empty"),
+    "labels": (of_images, np.arange(6), ValueError, "must have a batch axis"),
+    "labels, one hot": (of_images, np.eye(6, 3), ValueError, ONE),
+    "images and labels as a list": (of_images, [IMAGES, np.arange(20)], ValueError, "does not run on batch 2"),
+    "text": (of_images, IMAGES.astype(str), ValueError, "batch 1 of the calibration data, string of shape"),
+    "bytes": (of_images, IMAGES.astype("S4"), ValueError, "batch 1 of the calibration data, string of shape"),
+    "objects": (of_images, IMAGES.astype(object), ValueError, "cannot become a tensor"),
+    "paths": (of_images, ["a.png", "b.png"], ValueError, ONE),
+    "a set": (of_images, {1, 2}, TypeError, "not set"),
+    "one number": (of_images, np.float32(1), TypeError, "not float32"),
+    "ragged": (of_images, tf.ragged.constant([[1.0], [2.0, 3.0]]), TypeError, "not RaggedTensor"),
+    "sparse": (of_images, tf.sparse.from_dense(np.eye(3)), TypeError, "not SparseTensor"),
+    "a model's input": (of_images, layers.Input((8, 8, 3)), TypeError, "not KerasTensor"),
+    "a function": (of_images, lambda: IMAGES, TypeError, "not function"),
     "tuple": (of_two, [(IMAGES, FACTS)], ValueError, r"takes 2 inputs, images, facts.*Give batches \{'images': "),
     "one array": (of_two, IMAGES, ValueError, "takes 2 inputs, images, facts; batch 1 of the calibration data holds 1"),
     "one missing": (of_two, [{"facts": FACTS}], ValueError, "holds 1"),
@@ -183,3 +212,14 @@ def test_batch_norms_called_with_training_by_position_freeze_too(how):
     mean = norm.moving_mean.numpy().copy()
     model.fit(IMAGES + 5, np.zeros((20, 4)), epochs=2, verbose=0, callbacks=[schedule])
     np.testing.assert_array_equal(norm.moving_mean.numpy(), mean)
+
+
+@pytest.mark.parametrize("grad", [False, True])
+def test_tensors_of_torch_are_arrays(grad):
+    torch = pytest.importorskip("torch")
+    images = torch.from_numpy(IMAGES).requires_grad_(grad)
+    for data in (images, [images], [(images, torch.zeros(20))], {"images": images}):
+        assert all(
+            quantizer.has_range
+            for quantizer in quantizers_of(quantize_post_training(of_images(), calibration_data=data))
+        )

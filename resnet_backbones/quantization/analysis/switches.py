@@ -58,6 +58,8 @@ class Switches:
             if hook.kernels:
                 self._kernels.append((len(self.sources), hook))
                 self.sources.append(Source(hook.layer, None, "kernel"))
+        self._kernels_before = [dict(hook.kernels) for _, hook in self._kernels]
+        self._biases_before = [(hook, hook.biases) for hook in hooks_of(model)]
         self._on = tf.Variable(np.ones(len(self.sources), bool), trainable=False)
 
     def only(self, sources: Iterable[Source]) -> None:
@@ -66,26 +68,32 @@ class Switches:
         self._on.assign([source in chosen for source in self.sources])
 
     def __enter__(self) -> Switches:
-        for number, quantizer in self._quantizers:
-            for name in ("call", "in_steps"):  # what is averaged in the steps of a range is rounded with it
-                quantizer.__dict__[name] = self._switched(number, getattr(quantizer, name))
-        self._kernels_before = [dict(hook.kernels) for _, hook in self._kernels]
-        for number, hook in self._kernels:
-            for attribute, (variable, quantize) in hook.kernels.items():
-                hook.kernels[attribute] = variable, self._switched(number, quantize)
-        self._biases_before = [(hook, hook.biases) for hook in hooks_of(self._model)]
-        for hook, _ in self._biases_before:  # rounded by what others round to; next to nothing at any output
-            hook.biases = {}
-        self._drop()
+        try:
+            self._switch()
+        except BaseException:  # an interrupt, too
+            self.__exit__()
+            raise
         return self
 
     def __exit__(self, *exception: object) -> None:
         for _, quantizer in self._quantizers:
-            del quantizer.__dict__["call"], quantizer.__dict__["in_steps"]
+            for name in ("call", "in_steps"):
+                quantizer.__dict__.pop(name, None)
         for (_, hook), before in zip(self._kernels, self._kernels_before, strict=True):
             hook.kernels.update(before)
         for hook, biases in self._biases_before:
             hook.biases = biases
+        self._drop()
+
+    def _switch(self) -> None:
+        for number, quantizer in self._quantizers:
+            for name in ("call", "in_steps"):  # what is averaged in the steps of a range is rounded with it
+                quantizer.__dict__[name] = self._switched(number, getattr(quantizer, name))
+        for number, hook in self._kernels:
+            for attribute, (variable, quantize) in hook.kernels.items():
+                hook.kernels[attribute] = variable, self._switched(number, quantize)
+        for hook, _ in self._biases_before:  # rounded by what others round to; next to nothing at any output
+            hook.biases = {}
         self._drop()
 
     def _switched(self, number: int, quantize: Any) -> Any:

@@ -225,8 +225,9 @@ class replaced_calls:
 
     def __enter__(self) -> None:
         self._before = [layer.__dict__.get("call") for layer in self._layers]
-        for layer in self._layers:
-            layer.__dict__["call"] = self._make(layer, layer.call)
+        calls = [self._make(layer, layer.call) for layer in self._layers]  # all or, if interrupted, none is set
+        for layer, call in zip(self._layers, calls, strict=True):
+            layer.__dict__["call"] = call
 
     def __exit__(self, *exception: object) -> None:
         for layer, call in zip(self._layers, self._before, strict=True):
