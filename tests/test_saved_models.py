@@ -52,6 +52,13 @@ def test_every_task_keeps_them(task):
     assert differences(facts(rebuilt(model)), facts(model)) == []
 
 
+@pytest.mark.parametrize("change", ["freeze all", "thaw one"])
+@pytest.mark.parametrize("task", ["retinanet", "deeplab"])
+def test_layers_in_layers_of_a_frozen_task_stay_frozen(task, change):
+    model = changed_model(task, "resnet", change, quantized=False)
+    assert differences(facts(rebuilt(model)), facts(model)) == []
+
+
 def test_copies_pickles_and_files_of_quantized_models_keep_them(tmp_path):
     model = changed_model("image classifier", "resnet", "everything", quantized=True)
     expected = facts(model)

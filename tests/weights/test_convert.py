@@ -63,7 +63,7 @@ def test_the_source_is_told_by_the_names_and_the_spec_can_be_changed(run, timm_f
         (("--name", "resnet1O", "theirs.safetensors", "out.npz"), "resnet10"),
         (("--name", "resnet10t", "absent.safetensors", "out.npz"), "There is no file or folder"),
         (("--name", "resnet10t", "theirs.safetensors", "out.pb"), "weights are written to a file ending in"),
-        (("--name", "resnet10t", "--from", "caffe", "theirs.safetensors", "out.npz"), "source='caffe' is not one of"),
+        (("--name", "resnet10t", "--from", "caffe", "theirs.safetensors", "out.npz"), "--from caffe is not one of"),
         (("--name", "resnet10t", "--set", "stem", "theirs.safetensors", "out.npz"), "--set takes field=value"),
         (("--name", "resnet10t", "--set", "colour=1", "theirs.safetensors", "out.npz"), "has no field 'colour'"),
     ],
