@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import difflib
 import importlib
+import traceback
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
+
+_OURS = str(Path(__file__).resolve().parent)
 
 
 class UnknownNameError(ValueError):
@@ -22,6 +26,12 @@ class WeightsMismatchError(ValueError):
 
 class ExportError(ValueError):
     """A converter cannot express a model; the message names the layer, the reason and what to do."""
+
+
+def raised_here(error: Exception) -> bool:
+    """Whether a line of this library raised it, in words of its own."""
+    *_, last = traceback.extract_tb(error.__traceback__)
+    return last.filename.startswith(_OURS) and (last.line or "").startswith("raise ")
 
 
 def nearest(name: str, known: Iterable[str], count: int = 3) -> list[str]:

@@ -96,7 +96,7 @@ def take_census(data: bytes) -> Census:
                 tuple(tensor.name.decode() for tensor in others),
             )
         )
-        if kind in _OPAQUE:
+        if kind in _OPAQUE or kind.startswith("STABLEHLO_"):
             census.opaque.append(census.operators[-1])
     return census
 
@@ -143,5 +143,8 @@ _RECURRENT = (
     "LSTM", "RNN", "SVDF", "UNIDIRECTIONAL_SEQUENCE_LSTM", "UNIDIRECTIONAL_SEQUENCE_RNN",
     "BIDIRECTIONAL_SEQUENCE_LSTM", "BIDIRECTIONAL_SEQUENCE_RNN",
 )  # fmt: skip
-# What runs other graphs, or is no operator of LiteRT's own: how much it computes cannot be read off it.
-_OPAQUE = ("CUSTOM", "WHILE", "IF", "CALL", "CALL_ONCE", "DELEGATE")
+# What runs other graphs, is no operator of LiteRT's own, or a transform: how much it computes cannot be read off it.
+_OPAQUE = (
+    "CALL", "CALL_ONCE", "CONCAT_EMBEDDINGS", "CUSTOM", "DELEGATE", "EMBEDDING_LOOKUP_SPARSE", "IF", "LSH_PROJECTION",
+    "RFFT2D", "WHILE",
+)  # fmt: skip

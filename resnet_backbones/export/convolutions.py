@@ -5,6 +5,7 @@
   it, in float.
 * A grouped one is a function of its own, compiled for CPUs. A converter leaves it a function, which ONNX has no form
   of, or names what is in it after nothing in the model.
+* LiteRT has no dilated transposed ones. They are those of a larger kernel, with zeros between its rows and columns.
 """
 
 from __future__ import annotations
@@ -13,12 +14,15 @@ import contextlib
 from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
 
-from resnet_backbones.keras_api import DEPTHWISE_KERNEL, keras
+from resnet_backbones.keras_api import DEPTHWISE_KERNEL, float32_variable, keras
 from resnet_backbones.quantization.composites import dilated_depthwise
-from resnet_backbones.quantization.hooks import item_replaced, own_calls_replaced
+from resnet_backbones.quantization.hooks import hook_of, item_replaced, own_calls_replaced
+from resnet_backbones.quantization.kernel_quantizer import read
 
+_TRANSPOSED = (keras.layers.Conv1DTranspose, keras.layers.Conv2DTranspose, keras.layers.Conv3DTranspose)
 _OPERATION, _COMPILED = "convolution_op", "_jit_compiled_convolution_op"  # the second: of tf_keras, if in groups
 
 
@@ -29,12 +33,65 @@ def convolutions_in_one_operation(model: Any) -> Iterator[None]:
     Args:
         model: a built model.
     """
-    depthwise = [(layer, _depthwise(layer)) for layer in filter(_is_dilated_depthwise, model._flatten_layers())]
-    with own_calls_replaced(depthwise), contextlib.ExitStack() as replaced:
+    calls = [
+        (layer, _with_bias(layer, of_layer(layer)))
+        for fits, of_layer in ((_is_dilated_depthwise, _depthwise), (_is_several_of_other_rank, _of_other_rank))
+        for layer in filter(fits, model._flatten_layers())
+    ]
+    with own_calls_replaced(calls), contextlib.ExitStack() as replaced:
         for layer in filter(_is_several, model._flatten_layers()):
             for name in (_OPERATION, *([_COMPILED] if hasattr(layer, _COMPILED) else [])):
                 replaced.enter_context(item_replaced(layer.__dict__, name, _convolution(layer)))
         yield
+
+
+@contextlib.contextmanager
+def dilated_transposes_spread(model: Any) -> Iterator[None]:
+    """Within it, the model's dilated transposed convolutions are traced without dilation, with spread kernels.
+
+    Args:
+        model: a built model.
+    """
+    with contextlib.ExitStack() as replaced:
+        for layer in filter(_is_dilated_transpose, model._flatten_layers()):
+            values, name = layer.__dict__, "_kernel" if "_kernel" in layer.__dict__ else "kernel"
+            kernel, found = spread_kernel(layer, values[name]), hook_of(layer)
+            if found is not None and name in found.kernels:
+                quantized = (kernel, found.kernels[name][1])
+                replaced.enter_context(item_replaced(found.kernels, name, quantized))
+            ones = (1,) * len(layer.dilation_rate)
+            as_it_is = {name: kernel, "dilation_rate": ones, "kernel_size": kernel.shape[:-2]}
+            for attribute, value in as_it_is.items():
+                replaced.enter_context(item_replaced(values, attribute, value))
+        yield
+
+
+def spread_kernel(layer: Any, variable: Any) -> np.ndarray | Any:
+    """The kernel that a LiteRT file holds of a layer.
+
+    Args:
+        layer: a weighted layer.
+        variable: its kernel.
+
+    Returns:
+        Of a dilated transposed convolution an array, with zeros between the rows and columns; else the variable.
+    """
+    if not _is_dilated_transpose(layer):
+        return variable
+    kernel = read(float32_variable(variable))
+    rates = layer.dilation_rate
+    sizes = [(size - 1) * rate + 1 for size, rate in zip(kernel.shape, rates, strict=False)]
+    spread = np.zeros((*sizes, *kernel.shape[-2:]), kernel.dtype)
+    spread[tuple(slice(None, None, rate) for rate in rates)] = kernel
+    return spread
+
+
+def _is_dilated_transpose(layer: Any) -> bool:
+    return (
+        isinstance(layer, _TRANSPOSED)
+        and any(type(layer).call is kind.call for kind in _TRANSPOSED)  # not a subclass' own
+        and max(layer.dilation_rate) > 1
+    )
 
 
 def _is_several(layer: Any) -> bool:
@@ -56,6 +113,31 @@ def _convolution(layer: Any) -> Any:
     return convolution
 
 
+def _is_several_of_other_rank(layer: Any) -> bool:
+    kinds = (keras.layers.Conv1D, keras.layers.Conv3D)
+    return (
+        isinstance(layer, kinds)
+        and any(type(layer).call is kind.call for kind in kinds)  # not a subclass' own
+        and layer.data_format == "channels_last"
+        and layer.padding in ("same", "valid")
+        and (layer.groups > 1 or (max(layer.dilation_rate) > 1 and isinstance(layer, keras.layers.Conv3D)))
+    )
+
+
+def _of_other_rank(layer: Any) -> Any:
+    """A convolution of sequences or volumes; those of volumes group by group, since no format has them grouped."""
+
+    def convolution(inputs):
+        kernel = tf.convert_to_tensor(layer.kernel)
+        if layer.rank == 1:
+            return tf.nn.conv1d(inputs, kernel, layer.strides[0], layer.padding.upper(), dilations=layer.dilation_rate)
+        options = [1, *layer.strides, 1], layer.padding.upper(), "NDHWC", [1, *layer.dilation_rate, 1]
+        groups = zip(tf.split(inputs, layer.groups, -1), tf.split(kernel, layer.groups, -1), strict=True)
+        return tf.concat([tf.nn.conv3d(values, part, *options) for values, part in groups], -1)
+
+    return convolution
+
+
 def _is_dilated_depthwise(layer: Any) -> bool:
     kind = keras.layers.DepthwiseConv2D
     return (
@@ -70,9 +152,16 @@ def _is_dilated_depthwise(layer: Any) -> bool:
 def _depthwise(layer: Any) -> Any:
     def depthwise(inputs):
         kernel = tf.convert_to_tensor(getattr(layer, DEPTHWISE_KERNEL))
-        outputs = dilated_depthwise(inputs, kernel, layer.padding.upper(), layer.dilation_rate)
+        return dilated_depthwise(inputs, kernel, layer.padding.upper(), layer.dilation_rate)
+
+    return depthwise
+
+
+def _with_bias(layer: Any, convolve: Any) -> Any:
+    def call(inputs):
+        outputs = convolve(inputs)
         if layer.use_bias:
             outputs = tf.nn.bias_add(outputs, tf.convert_to_tensor(layer.bias))
         return outputs if layer.activation is None else layer.activation(outputs)
 
-    return depthwise
+    return call

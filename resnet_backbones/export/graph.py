@@ -22,6 +22,7 @@ from resnet_backbones.export.sources import Sources
 from resnet_backbones.keras_api import computing_in_float32, keras
 from resnet_backbones.quantization import context
 from resnet_backbones.quantization.export_forms import scale_and_offset
+from resnet_backbones.quantization.expressible import check_repeatable
 from resnet_backbones.quantization.hooks import hook_of, layers_and_operations, own_calls_replaced
 from resnet_backbones.quantization.placement.joins import joins_outputs
 from resnet_backbones.quantization.placement.parts import OutputParts
@@ -93,9 +94,11 @@ def build_graph(
         forms: function of a layer that gives what to call in its place; ``None`` for the layer itself.
 
     Raises:
-        ValueError: the model has several inputs, or its input size is not fixed.
+        ValueError: the model has several inputs, its input size is not fixed, or the same images give it other outputs
+            each time.
     """
     trace = Trace(model, fixed_signature(model, input_shape))
+    check_repeatable(trace)
     spec = _single_input(model, trace, batch)
     joins = [call.layer for call in trace.calls if split_outputs and _returns_parts(trace, call)]
     leading = leading_preprocessing(trace)
@@ -143,7 +146,8 @@ def build_graph(
     graph.sources = Sources(model, trace)
     graph.kernel_names = [f"kernel_{number}" for number in range(len(kernels))]
     specs = [tf.TensorSpec(k[1], tf.float32, name=n) for k, n in zip(kernels, graph.kernel_names, strict=True)]
-    others = [(layer, form) for layer in layers_and_operations(model) if (form := forms(layer)) is not None]
+    # Made once convolutions are replaced: a form may call what the layer computes then.
+    others = ((layer, form) for layer in layers_and_operations(model) if (form := forms(layer)) is not None)
     with (
         context.use_mode(mode),
         computing_in_float32(model),

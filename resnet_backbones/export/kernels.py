@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from resnet_backbones.export.convolutions import spread_kernel
 from resnet_backbones.export.sources import Sources
 from resnet_backbones.keras_api import float32_variable
 from resnet_backbones.quantization.export_forms import never_zero
@@ -93,6 +94,7 @@ def compare_kernels(model: Any, kernels: Iterable[FileKernel], sources: Sources)
             continue
         name = _attribute(hook, kernel.depthwise)
         variable, quantizer = hook.kernels[name]
+        variable = spread_kernel(call.layer, variable) if kernel.mended else variable
         seen.add((id(call.layer), name))
         if quantizer.bits != kernel.bits:
             continue

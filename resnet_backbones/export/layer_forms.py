@@ -10,6 +10,7 @@ import tensorflow as tf
 from resnet_backbones.keras_api import keras
 from resnet_backbones.keras_api.operations import is_operation
 from resnet_backbones.quantization.hooks import own_call
+from resnet_backbones.quantization.rules import resized_in_float
 
 _EXTREMES = {"Argmax": tf.argmax, "Argmin": tf.argmin}
 
@@ -29,7 +30,60 @@ def plain_form(layer: Any) -> Callable[..., Any] | None:
         return lambda inputs, *args, **more: (
             _convolved(layer, inputs) if inputs.shape.rank == 4 else own(inputs, *args, **more)
         )
-    return enlarged_form(layer) or place_of_extreme(layer)
+    return enlarged_form(layer) or any_form(layer)
+
+
+def any_form(layer: Any) -> Callable[..., Any] | None:
+    """What to call for any format in place of a layer or a bare operation: the two below."""
+    return place_of_extreme(layer) or resized_form(layer)
+
+
+def flat_form(layer: Any) -> Callable[..., Any] | None:
+    """What to call for LiteRT in place of a dense layer on volumes, whose bias it adds in an operator of its own.
+
+    Args:
+        layer: any layer, or a bare operation of a functional model.
+
+    Returns:
+        The layer on a list of all points; ``None`` for all else.
+    """
+    if not isinstance(layer, keras.layers.Dense) or type(layer).call is not keras.layers.Dense.call:
+        return None
+    own = own_call(layer)
+
+    def call(inputs, *args, **more):
+        if inputs.shape.rank < 5:
+            return own(inputs, *args, **more)
+        outputs = own(tf.reshape(inputs, (-1, inputs.shape[-1])), *args, **more)
+        return tf.reshape(outputs, (-1, *inputs.shape[1:-1], outputs.shape[-1]))
+
+    return call
+
+
+def resized_form(layer: Any) -> Callable[..., Any] | None:
+    """What to call in place of a resizing layer of an interpolation that no format has: two products with matrices.
+
+    Args:
+        layer: any layer, or a bare operation of a functional model.
+
+    Returns:
+        Rows, then columns, each weighed as the layer does; ``None`` for all else.
+    """
+    as_pixels = getattr(layer, "pad_to_aspect_ratio", False) or getattr(layer, "data_format", None) == "channels_first"
+    if resized_in_float(layer) is None or as_pixels:
+        return None
+    own = own_call(layer)
+
+    def call(inputs, *_, **__):
+        height, width = inputs.shape[1:3]
+        with tf.init_scope():  # what it makes of one row, or one column, of ones
+            rows = own(tf.eye(height)[:, :, None, None] * tf.ones((1, width, 1)))[:, :, 0, 0].numpy()
+            columns = own(tf.eye(width)[:, None, :, None] * tf.ones((height, 1, 1)))[:, 0, :, 0].numpy()
+        turned = tf.matmul(tf.transpose(inputs, (0, 2, 3, 1)), tf.constant(rows))  # batch, width, channels, rows
+        turned = tf.matmul(tf.transpose(turned, (0, 3, 2, 1)), tf.constant(columns))  # batch, rows, channels, columns
+        return tf.transpose(turned, (0, 1, 3, 2))
+
+    return call
 
 
 def place_of_extreme(layer: Any) -> Callable[..., Any] | None:

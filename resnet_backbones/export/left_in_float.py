@@ -14,11 +14,15 @@ import tensorflow as tf
 from tensorflow.lite.python import schema_py_generated as schema
 
 from resnet_backbones.export.flatbuffer import kind_of, read_model, write_model
+from resnet_backbones.export.layer_forms import resized_form
+from resnet_backbones.quantization.export_forms import source_of
 from resnet_backbones.quantization.hooks import own_call
 from resnet_backbones.quantization.placement.joins import AVERAGED
 from resnet_backbones.quantization.rules import role_of
 from resnet_backbones.quantization.summary import float_layers
 
+# Operations whose integers have the same range in and out.
+_ONE_RANGE = ("AvgPool", "ConcatV2", "GatherV2", "MaxPool", "Pack", "PadV2", "ResizeBilinear", "ResizeNearestNeighbor")
 # Each value times one: divided by (bias + alpha * the sum of squares) ** beta.
 _CHANGES_NOTHING = {"depth_radius": 0, "bias": 1.0, "alpha": 0.0, "beta": 1.0}
 
@@ -35,18 +39,26 @@ def float_forms(model: Any) -> Callable[[Any], Callable[..., Any] | None]:
     def form(layer: Any) -> Callable[..., Any] | None:
         if layer not in kept or _only_moves(layer):
             return None
-        own = own_call(layer)
+        own = resized_form(layer) or own_call(layer)
 
         @tf.autograph.experimental.do_not_convert
         def computed_in_float(*args, **kwargs):
-            args, kwargs = tf.nest.map_structure(lambda value: _without_integers(value, in_float), (args, kwargs))
             if tf.executing_eagerly():
                 return own(*args, **kwargs)
+            given = tf.nest.flatten((args, kwargs))
+            read = [_without_integers(value, in_float) for value in given]
+            args, kwargs = tf.nest.pack_sequence_as((args, kwargs), read)
             graph = tf.compat.v1.get_default_graph()
             before = len(graph.get_operations())
             outputs = own(*args, **kwargs)
             in_float.update(operation.name for operation in graph.get_operations()[before:])
-            return outputs
+            detours = {one.name: value for one, value in zip(read, given, strict=True) if one is not value}
+
+            def handed_on(value):
+                unchanged = detours.get(_made_as(value))
+                return _without_integers_before(value) if unchanged is None else unchanged
+
+            return tf.nest.map_structure(handed_on, outputs)
 
         return computed_in_float
 
@@ -57,6 +69,24 @@ def _only_moves(layer: Any) -> bool:
     """Whether a layer moves or selects values, which is the same in integers."""
     interpolates = getattr(layer, "interpolation", "nearest") != "nearest"
     return role_of(layer) == "same_range" and not interpolates and not isinstance(layer, AVERAGED)
+
+
+def _without_integers_before(value: Any) -> Any:
+    """What a layer in float returns; by an operator without integers where its last one has one range for all.
+
+    The converter gives such operators, and those of the kind before them, the range of what reads the result.
+    """
+    one_range = tf.is_symbolic_tensor(value) and source_of(value).type in _ONE_RANGE
+    return _without_integers(value, set()) if one_range else value
+
+
+def _made_as(value: Any) -> str | None:
+    """The name of a tensor, looked up through identities: what only changes training hands on what it was given."""
+    if not tf.is_symbolic_tensor(value):
+        return None
+    while value.op.type in ("Identity", "StopGradient"):
+        value = value.op.inputs[0]
+    return value.name
 
 
 def _without_integers(value: Any, in_float: set[str]) -> Any:

@@ -14,14 +14,16 @@ from tensorflow.lite.python import schema_py_generated as schema
 
 from resnet_backbones import runtime
 from resnet_backbones.export.census import take_census
+from resnet_backbones.export.convolutions import dilated_transposes_spread
 from resnet_backbones.export.flatbuffer import Appender, read_model, write_model
 from resnet_backbones.export.graph import ExportGraph, build_graph
 from resnet_backbones.export.integer_ends import reads_nothing, with_integer_ends
-from resnet_backbones.export.layer_forms import enlarged_form, place_of_extreme
+from resnet_backbones.export.layer_forms import any_form, enlarged_form, flat_form
 from resnet_backbones.export.left_in_float import float_forms, without_detours
 from resnet_backbones.export.litert_file import computed_tensors, file_kernels, intermediates, timer
 from resnet_backbones.export.litert_metadata import with_standard_metadata
 from resnet_backbones.export.postprocess import check_post_processing, with_post_processing
+from resnet_backbones.export.problems import name_operations
 from resnet_backbones.export.request import QUANTIZED, Emitted, ExportRequest
 from resnet_backbones.quantization import context, quantization_of
 from resnet_backbones.quantization.expressible import check_expressible
@@ -83,15 +85,16 @@ def emit(model: Any, request: ExportRequest) -> Emitted:
         request: what is asked for.
     """
     mode = context.EXPORT if request.quantized else context.FLOAT
-    graph = build_graph(
-        model,
-        split_outputs=request.quantized,
-        mode=mode,
-        batch=request.batch,
-        input_shape=request.input_shape,
-        preprocessing=request.preprocessing,
-        forms=_forms(model) if request.quantized else place_of_extreme,
-    )
+    with dilated_transposes_spread(model):
+        graph = build_graph(
+            model,
+            split_outputs=request.quantized,
+            mode=mode,
+            batch=request.batch,
+            input_shape=request.input_shape,
+            preprocessing=request.preprocessing,
+            forms=_forms(model) if request.quantized else any_form,
+        )
     data = convert(graph, request.precision, uint8_input=request.quantized and request.preprocessing is not None)
     emitted = Emitted(data, take_census(data), graph.metadata, tensors=computed_tensors(data), sources=graph.sources)
     if request.quantized:
@@ -105,7 +108,9 @@ def emit(model: Any, request: ExportRequest) -> Emitted:
 def _forms(model: Any) -> Callable[[Any], Callable[..., Any] | None]:
     """What to call in place of a quantized model's layers. Of tiles, LiteRT has none with 16 bits."""
     in_float, wide = float_forms(model), any(quantizer.bits == 16 for quantizer in quantizers_of(model))
-    return lambda layer: in_float(layer) or place_of_extreme(layer) or (enlarged_form(layer) if wide else None)
+    return lambda layer: (
+        in_float(layer) or any_form(layer) or flat_form(layer) or (enlarged_form(layer) if wide else None)
+    )
 
 
 def convert(graph: ExportGraph, precision: str, *, uint8_input: bool = False) -> bytes:
@@ -124,6 +129,14 @@ def convert(graph: ExportGraph, precision: str, *, uint8_input: bool = False) ->
     # No Keras object as second argument: the converter then freezes the function itself, which keeps the ranges
     # constants; and no representative data: every range is in the function.
     converter = tf.lite.TFLiteConverter.from_concrete_functions([graph.function])
+    try:
+        return _converted(converter, graph, precision, uint8_input)
+    except Exception as error:
+        name_operations(error, graph.function.graph)
+        raise
+
+
+def _converted(converter: Any, graph: ExportGraph, precision: str, uint8_input: bool) -> bytes:
     if precision != "float32":
         converter.optimizations = [tf.lite.Optimize.DEFAULT]
     if precision == "float16":

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import contextlib
 import re
-import traceback
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
-from resnet_backbones.errors import ExportError
+from resnet_backbones.errors import ExportError, raised_here
+from resnet_backbones.keras_api import keras
+from resnet_backbones.quantization.model import quantization_of
 from resnet_backbones.quantization.placement.leaves import leaves_of
 from resnet_backbones.quantization.placement.selection import layer_paths
 
-_OURS = str(Path(__file__).resolve().parents[1])
 _LONGEST = 300
+
+
+class NoFormError(Exception):
+    """A format has no form of operations that the message names; :func:`explained` says in which layer."""
 
 
 @contextlib.contextmanager
@@ -33,26 +36,35 @@ def explained(model: Any, format_name: str, *, quantized: bool) -> Iterator[None
     except (OSError, MemoryError):
         raise
     except Exception as error:
-        if _is_ours(error):
+        if raised_here(error) and not isinstance(error, NoFormError):
             raise
         raise ExportError(_message(model, format_name, error, quantized)) from error
 
 
-def _is_ours(error: Exception) -> bool:
-    """Whether a line of this library raised it, in words of its own."""
-    *_, last = traceback.extract_tb(error.__traceback__)
-    return last.filename.startswith(_OURS) and (last.line or "").startswith("raise ")
+def name_operations(error: Exception, graph: Any) -> None:
+    """Adds to an error that names types of operations the paths of those that a function holds, as notes.
+
+    Args:
+        error: raised by a converter.
+        graph: of the function, whose operations are named after the layers they are in.
+    """
+    types = set(re.findall(r"\btf\.(\w+)", str(error)))
+    for operation in graph.get_operations():
+        if operation.type in types:
+            error.add_note(operation.name)
 
 
 def _message(model: Any, format_name: str, error: Exception, quantized: bool) -> str:
     text = str(error)
-    layer = _layer_named_in(model, text)
+    layer = _layer_named_in(model, "\n".join([text, *getattr(error, "__notes__", ())]))
     where, part = f"a layer of {model.name!r}", "the layer"
     if layer is not None:
         where, part = f"{type(layer).__name__} {layer_paths(model)[id(layer)][0]!r}", repr(layer.name)
+        quantized = quantized and layer.name not in (quantization_of(model) or {}).get("unsupported", ())  # already
     remedy = f"Leave {part} in float with exclude=, or replace it" if quantized else f"Replace {part}"
+    kind = "" if isinstance(error, NoFormError) else f"{type(error).__name__}: "
     return (
-        f"The converter to {format_name} cannot express {where}: {type(error).__name__}: {_reason(text)}. "
+        f"The converter to {format_name} cannot express {where}: {kind}{_reason(text)}. "
         f"{remedy}, export the part of the model before it, or choose another format."
     )
 
@@ -65,8 +77,9 @@ def _reason(text: str) -> str:
 
 
 def _layer_named_in(model: Any, text: str) -> Any:
-    """The leaf layer of which a path in the text tells, as converters write them; ``None`` if there is none."""
+    """The layer of which a path in the text tells, as converters write them; ``None`` if there is none."""
     leaves = {layer.name: layer for layer in leaves_of(model)[0]}
+    leaves.update((layer.name, layer) for layer in model._flatten_layers() if isinstance(layer, keras.layers.Lambda))
     for path in re.findall(r"[\w.-]+(?:/[\w.-]+)+", text):
         for part in path.split("/"):
             for name in (part, re.sub(r"_\d+$", "", part)):  # a number that tells its calls apart

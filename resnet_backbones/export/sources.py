@@ -198,7 +198,10 @@ class Sources:
             it is no layer's kernel.
         """
         calls = [call for call in map(self.call_of, name.split(";")) if call is not None]
-        call = calls[0] if calls else None
+        return next(filter(None, map(self._weighted_before, calls)), None)
+
+    def _weighted_before(self, call: LeafCall | None) -> tuple[LeafCall, Any] | None:
+        """The weighted layer that a call is, or which fuses it."""
         while call is not None:
             if role_of(call.layer) == "weighted":
                 return self._with_norm(call)

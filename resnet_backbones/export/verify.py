@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from resnet_backbones.errors import ExportError
 from resnet_backbones.export.formats import Format
 from resnet_backbones.export.graph import named_outputs
 from resnet_backbones.export.kernels import KernelParity, compare_kernels
@@ -53,7 +54,14 @@ class Verification:
         """
         if not batches:
             raise ValueError("The parity data is empty, so there is nothing to compare on.")
-        run = self._row.emitter.runner(self._path, self._request)
+        try:
+            run = self._row.emitter.runner(self._path, self._request)
+        except ValueError as error:
+            reason = str(error.__cause__ or error).splitlines()[0]
+            raise ExportError(
+                f"The file that the converter to {self._row.name} makes of {self._model.name!r} cannot be loaded, and "
+                f"none was written: {reason} Replace the layer that it names, or choose another format."
+            ) from error
         exported = _joined(run(images).items() for images in batches)
         expected = self._expected(batches)
         found = [self._compared(name, exported[name], values) for name, values in expected.items()]

@@ -9,7 +9,13 @@ from typing import Any
 from resnet_backbones.quantization.bias_rounding import BiasRounding
 from resnet_backbones.quantization.boundaries import check_again, check_completes, check_others, complete_descriptions
 from resnet_backbones.quantization.calibration import calibrate
-from resnet_backbones.quantization.expressible import check_16_bits, check_bare_operations
+from resnet_backbones.quantization.expressible import (
+    check_16_bits,
+    check_bare_operations,
+    check_operations,
+    check_policies,
+    check_stateless,
+)
 from resnet_backbones.quantization.hooks import hook, hook_of
 from resnet_backbones.quantization.model import as_quantized_model
 from resnet_backbones.quantization.placement import place
@@ -57,7 +63,8 @@ def quantize_aware(
         The same model.
 
     Raises:
-        ValueError: activations of 16 bits where LiteRT has no operator for them;
+        ValueError: activations of 16 bits where LiteRT has no operator for them, operations that no file can hold,
+            variables that are not float32;
             the model is not built; it is quantized already, with another scheme or other patterns, or holds
             layers that were quantized in a model where other ranges are right; a pattern matches nothing; the
             calibration data is empty or holds NaN. The model is then left as it was.
@@ -72,7 +79,10 @@ def quantize_aware(
     task = task_of(model)
     selection = Selection(model, scheme, exclude, override, task.keep_float if task else ())
     check_again(model, scheme, selection)
+    check_policies(model)
+    check_stateless(model)
     trace = Trace(model)
+    check_operations(trace, scheme)
     if scheme.target != "tensorrt":
         check_bare_operations(trace, scheme)
     placement = place(trace, selection)

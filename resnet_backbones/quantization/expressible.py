@@ -1,21 +1,65 @@
-"""What LiteRT has no integers for, refused before training where that can be, else before a file is made.
+"""What a file of a quantized model cannot hold, refused before training where that can be, else before a file is made.
 
-Found by converting each operator by itself with TensorFlow 2.21 and running it in LiteRT 2.3.
+Found by converting each operator by itself with TensorFlow 2.21 and tf2onnx 1.17, and running it in LiteRT 2.3 and ONNX
+Runtime.
 """
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
-from resnet_backbones.keras_api import keras
+from resnet_backbones.keras_api import keras, policy_of
 from resnet_backbones.keras_api.operations import operation_name
 from resnet_backbones.quantization.hooks import LayerHook, hooks_of
+from resnet_backbones.quantization.placement.leaves import leaves_of
 from resnet_backbones.quantization.placement.trace import Trace
-from resnet_backbones.quantization.rules import activation_name
+from resnet_backbones.quantization.rules import activation_name, concatenates, resized_in_float
 from resnet_backbones.quantization.schemes import Scheme
 
 _BITS = (8, 16)
+_FORMATS = {"litert": ("LiteRT", "ONNX"), "portable": ("LiteRT", "ONNX"), "tensorrt": ("ONNX",)}  # a scheme's target's
 _SEEKING = ("ArgMax", "ArgMin", "TopKV2")  # TensorFlow's operations
+_ASSIGNING = ("AssignVariableOp", "AssignAddVariableOp", "AssignSubVariableOp")
+_DRAWING = (
+    "Multinomial", "RandomStandardNormal", "RandomUniform", "RandomUniformInt", "StatelessMultinomial",
+    "StatelessRandomNormalV2", "StatelessRandomUniformIntV2", "StatelessRandomUniformV2", "StatelessTruncatedNormalV2",
+    "TruncatedNormal",
+)  # fmt: skip
+#: Operations that no file holds, since they do not depend on the images alone -> why, and what to do.
+_NO_FUNCTION = {
+    _DRAWING: "draws random numbers in inference, which no file does as Keras. Call it without training=True, or "
+    "leave it out.",
+    _ASSIGNING: "changes its variables in inference, which no file can. Call it without training=True, and build "
+    "recurrent layers with stateful=False.",
+}
+_IN_NEITHER = (
+    "AdjustSaturation", "Angle", "BesselI0", "BesselI0e", "BesselI1e", "Betainc",
+    "CTCBeamSearchDecoder", "Cholesky", "Complex", "Cross", "CumulativeLogsumexp", "DecodeJpeg", "Digamma",
+    "Dilation2D", "DrawBoundingBoxesV2", "EagerPyFunc", "EncodeJpeg", "Erfinv", "EuclideanNorm", "FFT2D",
+    "FractionalMaxPool", "HSVToRGB", "HistogramFixedWidth", "IFFT", "IRFFT", "Igamma",
+    "ImageProjectiveTransformV3", "InTopKV2", "Invert", "LowerBound", "MatrixDeterminant", "MatrixInverse",
+    "MatrixSolve", "MatrixTriangularSolve", "Ndtri", "NextAfter", "Polygamma", "PopulationCount", "PyFunc",
+    "Qr", "RGBToHSV", "ResizeArea", "ResizeBicubic", "ScaleAndTranslate", "SelfAdjointEigV2", "SparseTensorDenseMatMul",
+    "StatelessCase", "StringLength", "Svd", "TruncateMod", "Zeta",
+)  # fmt: skip
+_NOT_IN_LITERT = (
+    "Acos", "Acosh", "AdjustContrastv2", "AdjustHue", "AsString", "Asin", "Asinh", "Atan", "Atanh", "AvgPool3D",
+    "CTCGreedyDecoder", "Cosh", "CropAndResize", "Cumprod", "DenseBincount", "DynamicPartition",
+    "ExtractImagePatches", "FFT", "LeftShift", "MatrixDiagPartV3", "MaxPool3D", "MaxPoolWithArgmax", "PrintV2",
+    "QuantizeAndDequantizeV4", "RaggedTensorToTensor", "SegmentMean", "Sinh", "StringFormat",
+    "StringToNumber", "Tan", "TensorScatterMax",
+)  # fmt: skip
+_NOT_IN_ONNX = (
+    "ApproxTopK", "Bitcast", "Bucketize", "L2Loss", "Lgamma", "Real", "SparseMatMul", "Xdivy", "Xlog1py",
+    "Xlogy",
+)  # fmt: skip
+#: Operations of which a format has no form, or a wrong one.
+_WITHOUT = {
+    **dict.fromkeys(_IN_NEITHER, ("LiteRT", "ONNX")),
+    **dict.fromkeys(_NOT_IN_LITERT, ("LiteRT",)),
+    **dict.fromkeys(_NOT_IN_ONNX, ("ONNX",)),
+}
 #: Activations with an int16 form.
 _ACTIVATIONS_16 = frozenset({"relu", "relu6", "clipped_relu", "leaky_relu", "leaky_relu_001"})
 
@@ -51,13 +95,104 @@ def check_16_bits(model: Any) -> None:
     Raises:
         ValueError: it has none of some layers; the message names them and the override that helps.
     """
-    without = [found.layer.name for found in hooks_of(model) if 16 in _bits(found) and not _has_int16_form(found.layer)]
+    without = [found.layer for found in hooks_of(model) if 16 in _bits(found) and not _has_int16_form(found.layer)]
     if without:
+        joins = [layer.name for layer in without if concatenates(layer)]
+        others = [layer.name for layer in without if not concatenates(layer)]
+        override = ", ".join(f"{name!r}: {{'activation_bits': 8}}" for name in others)
+        advice = []
+        if others:
+            advice.append(f"give {_listed(others)} 8 bits, override={{{override}}}")
+        if joins:
+            advice.append(f"leave {_listed(joins)} in float, exclude={joins}")
         raise ValueError(
-            f"LiteRT's converter has no int16 form of {_listed(without)} in {model.name!r} (sigmoid, softmax, tanh and "
-            "what is made of them, PReLU, concatenations, averages of tensors). Give these 8 bits, "
-            f"override={{{without[0]!r}: {{'activation_bits': 8}}}}, or leave them in float with exclude."
+            f"LiteRT's converter has no int16 form of {_listed([layer.name for layer in without])} in {model.name!r} "
+            "(sigmoid, softmax, tanh and what is made of them, PReLU, concatenations, averages of tensors): "
+            f"{'; '.join(advice)}{'. Or leave all of them in float with exclude' if others else ''}."
         )
+
+
+def check_policies(model: Any) -> None:
+    """Checks that a model's variables are float32, as quantizing and all files need.
+
+    Args:
+        model: a built model.
+
+    Raises:
+        ValueError: some layers have a dtype policy of other variables; the message names them and what to do.
+    """
+    leaves = [leaf for leaf in leaves_of(model)[0] if isinstance(leaf, keras.layers.Layer)]  # not bare operations
+    found = {leaf.name: policy_of(leaf).name for leaf in leaves if _variables_differ(policy_of(leaf))}
+    if found:
+        raise ValueError(
+            f"{_listed(list(found))} of {model.name!r} have the dtype policy {', '.join(sorted(set(found.values())))}, "
+            "and quantizing needs variables in float32. Build the model under the policy 'float32', or "
+            "'mixed_float16' or 'mixed_bfloat16' to train in half precision, and load its weights."
+        )
+
+
+def check_stateless(model: Any) -> None:
+    """Checks that a model gives the same for the same images.
+
+    Args:
+        model: a built model.
+
+    Raises:
+        ValueError: a recurrent layer keeps its state; the message names it and what to do.
+    """
+    found = [one.name for one in model._flatten_layers() if isinstance(one, keras.layers.RNN) and one.stateful]
+    if found:
+        raise ValueError(f"{_listed(found)} of {model.name!r} {_NO_FUNCTION[_ASSIGNING]}")
+
+
+def check_repeatable(trace: Trace) -> None:
+    """Checks that a traced model gives the same for the same images.
+
+    Args:
+        trace: the traced model.
+
+    Raises:
+        ValueError: operations draw random numbers, or change variables; the message names them and what to do.
+    """
+    for kinds, reason in _NO_FUNCTION.items():
+        if found := trace.operations(*kinds):
+            raise ValueError(f"{_places(trace, found)} {reason}")
+
+
+def check_operations(trace: Trace, scheme: Scheme) -> None:
+    """Checks that a file can hold the operations that a model computes in float.
+
+    Warns where one format of the scheme has no form of some.
+
+    Args:
+        trace: the traced model.
+        scheme: what it is quantized by.
+
+    Raises:
+        ValueError: no file can hold them, or they make each call another: the message names them and what to do.
+    """
+    check_repeatable(trace)
+    lacking: dict[tuple[str, ...], list[Any]] = {}
+    needed = trace.needed()
+    for operation, layer in trace.operations(*_WITHOUT):
+        if operation.name in needed and resized_in_float(layer) is None:
+            names = tuple(name for name in _FORMATS[scheme.target] if name in _WITHOUT[operation.type])
+            lacking.setdefault(names, []).append((operation, layer))
+    for formats, found in lacking.items():
+        types = ", ".join(sorted({operation.type for operation, _ in found}))
+        others = [name for name in _FORMATS[scheme.target] if name not in formats]
+        said = f"{_places(trace, found)} computes {types}, of which {' and '.join(formats)} have no form"
+        if formats and not others:
+            raise ValueError(f"{said}. Replace it, or quantize and export the part of the model before it.")
+        if formats:
+            warnings.warn(f"{said}: replace it, or export to {others[0]} alone.", stacklevel=3)
+
+
+def _places(trace: Trace, found: list[Any]) -> str:
+    """Where operations are, as a subject."""
+    layers = {f"{type(layer).__name__} {layer.name!r}" for _, layer in found if layer is not None}
+    bare = {f"{operation.name!r}, which is no layer," for operation, layer in found if layer is None}
+    return f"{_listed(sorted(layers) + sorted(bare))} of {trace.model.name!r}"
 
 
 def check_bare_operations(trace: Trace, scheme: Scheme) -> None:
@@ -76,6 +211,13 @@ def check_bare_operations(trace: Trace, scheme: Scheme) -> None:
             f"{trace.model.name!r}. Return the values it reads instead and seek in what the file gives, put it in a "
             "layer of its own, which stays in float, or quantize with 'edge_int8'."
         )
+
+
+def _variables_differ(policy: Any) -> bool:
+    kind = str(policy.variable_dtype or "")
+    return (kind.startswith(("float", "bfloat")) and kind != "float32") or getattr(
+        policy, "quantization_mode", None
+    ) is not None
 
 
 def _bits(found: LayerHook) -> set[int]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import inspect
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -266,7 +266,7 @@ def _call_with(layer: Any, replaced: dict[str, Any], call: Any, args: Any, kwarg
 
 
 @contextlib.contextmanager
-def own_calls_replaced(calls: Sequence[tuple[Any, Any]]) -> Iterator[None]:
+def own_calls_replaced(calls: Iterable[tuple[Any, Any]]) -> Iterator[None]:
     """Within it, layers compute something else; their ranges stay where they are.
 
     Args:

@@ -80,6 +80,7 @@ class ActivationQuantizer(keras.layers.Layer):
     def __init__(self, bits=8, symmetric=False, ema_decay=0.999, fixed_range=None, litert_only=False, **kwargs) -> None:
         kwargs.setdefault("dtype", "float32")
         super().__init__(autocast=False, **kwargs)
+        self.supports_masking = True  # it hands a mask on
         self.bits, self.symmetric, self.ema_decay = bits, symmetric, ema_decay
         self.litert_only = litert_only
         self.fixed_range = None if fixed_range is None else tuple(fixed_range)

@@ -162,8 +162,17 @@ def _softmax_off_channels(layer: Any) -> str | None:
     return f"softmax over axis={axis} has no form in integers; only over the last axis has it"
 
 
-_SAME = {"linear": None, "swish": "silu"}  # the latter is tf_keras' name
+def resized_in_float(layer: Any) -> str | None:
+    """Why resizing has no integer operator: it weighs more pixels than the four around a point."""
+    if not isinstance(layer, (_layers.UpSampling2D, _layers.Resizing)):
+        return None
+    if layer.interpolation not in ("nearest", "bilinear"):
+        return f"interpolation={layer.interpolation!r} has no form in integers; only 'nearest' and 'bilinear' have"
+    return "antialias=True has no form in integers" if getattr(layer, "antialias", False) else None
+
+
 _layers = keras.layers
+_SAME = {"linear": None, "swish": "silu"}  # the latter is tf_keras' name
 _ACTIVATION = Rule("activation", unless=_softmax_off_channels)
 # Layers of libraries that need not be installed: package and class name.
 _ACTIVATIONS_OF_OTHERS = {"HardSigmoidActivation": "hard_sigmoid"}
@@ -223,18 +232,21 @@ _RULES.update(
             _layers.Reshape,
             _layers.Flatten,
             _layers.Permute,
-            _layers.UpSampling2D,
-            _layers.Resizing,
             _layers.Dropout,
+            _layers.SpatialDropout1D,
             _layers.SpatialDropout2D,
+            _layers.SpatialDropout3D,
+            _layers.AlphaDropout,
             _layers.GaussianDropout,
             _layers.GaussianNoise,
+            _layers.ActivityRegularization,
             ChannelMax,
             ChannelSlice,
         ),
         Rule("same_range"),
     )
 )
+_RULES.update(dict.fromkeys((_layers.UpSampling2D, _layers.Resizing), Rule("same_range", unless=resized_in_float)))
 # Bare operations, by what they do; those that are no merge are activations.
 _OPERATIONS = {
     "add": Rule("add"),

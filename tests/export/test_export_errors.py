@@ -6,12 +6,13 @@ import os
 
 import numpy as np
 import pytest
+import tensorflow as tf
 
 import resnet_backbones as rb
 from resnet_backbones.errors import ExportError
 from resnet_backbones.export.problems import explained
 from resnet_backbones.files import written_whole
-from resnet_backbones.keras_api import IS_KERAS_3, keras
+from resnet_backbones.keras_api import keras
 
 
 @pytest.fixture
@@ -104,16 +105,14 @@ def test_a_truncated_file_is_refused_by_the_runtime(model, tmp_path):
         rb.runtime.load(cut)
 
 
-def test_what_a_converter_raises_names_the_reason_and_what_to_do(tmp_path):
+@pytest.mark.parametrize(("name", "file_format"), [("m.tflite", "litert"), ("m.onnx", "onnx")])
+def test_what_a_converter_raises_names_the_layer_the_reason_and_what_to_do(name, file_format, tmp_path):
     image = keras.layers.Input((8, 8, 3))
-    dilated = keras.layers.Conv2DTranspose(4, 3, dilation_rate=2, name="widening")
-    model = keras.Model(image, dilated(keras.layers.Conv2D(4, 3)(image)))
-    if not IS_KERAS_3:  # tf_keras leaves the dilation to an operator that the converter has
-        pictures = np.random.default_rng(0).uniform(size=(2, 8, 8, 3)).astype("float32")
-        assert rb.export_model(model, tmp_path / "m.tflite", parity_data=pictures).passed
-        return
-    with pytest.raises(ExportError, match="litert cannot express .*Conv2DBackpropInput.*Replace"):
-        rb.export_model(model, tmp_path / "m.tflite")
+    odd = keras.layers.Lambda(lambda x: tf.linalg.qr(x)[0], name="odd")
+    model = keras.Model(image, odd(keras.layers.Conv2D(4, 3)(image)), name="network")
+    words = f"converter to {file_format} cannot express Lambda 'network/odd': .*Qr.*Replace 'odd'"
+    with pytest.raises(ExportError, match=words):
+        rb.export_model(model, tmp_path / name)
     assert not os.listdir(tmp_path)
 
 

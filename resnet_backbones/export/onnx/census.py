@@ -12,8 +12,11 @@ from resnet_backbones.export.onnx.nodes import Graph, Node
 from resnet_backbones.export.onnx.pairs import MOVES
 
 _MOVED = (*MOVES, "Concat", "Max", "Min")
-# Loops and products of which the sizes do not tell how much they compute.
-_OPAQUE = ("Attention", "Einsum", "GRU", "If", "LSTM", "Loop", "RNN", "Scan")
+# Loops, transforms and products of which the sizes do not tell how much they compute.
+_OPAQUE = (
+    "Attention", "ConvInteger", "DFT", "DeformConv", "Det", "Einsum", "GRU", "If", "LSTM", "Loop", "MatMulInteger",
+    "QLinearConv", "QLinearMatMul", "RNN", "STFT", "Scan", "SequenceMap",
+)  # fmt: skip
 _PAIRS = ("QuantizeLinear", "DequantizeLinear")
 _ELEMENTWISE = (
     "Add", "BatchNormalization", "Clip", "Div", "Elu", "Erf", "HardSigmoid", "HardSwish", "LeakyRelu", "Max", "Min",
@@ -32,7 +35,8 @@ def take_census(graph: Graph, in_float: Collection[str] = ()) -> Census:
         graph: as written to the file.
         in_float: outputs of the operators that compute in float, whatever they read.
     """
-    shapes = graph.shapes()
+    images = graph.inputs[0].type.tensor_type.shape.dim[0].dim_value or None
+    shapes = graph.shapes(images=images or 1)
     rounded: set[str] = set()  # tensors of integers times a scale
     summed: set[str] = set()  # what a kernel that computes in integers holds before it rounds
     whole = {name for name, value in graph.constants.items() if value.dtype.kind in "iu"}
@@ -51,9 +55,9 @@ def take_census(graph: Graph, in_float: Collection[str] = ()) -> Census:
             (rounded if node.kind in _MOVED and data <= rounded else summed).update(node.outputs)
         else:
             dtype = _float_type(graph, node)
-        macs = _macs(node, shapes)
+        macs = _macs(node, shapes) // (images or 1)
         census.operators.append(Operator(node.kind, dtype, node.output, macs, tuple(node.inputs)))
-        if node.kind in _OPAQUE:
+        if node.kind in _OPAQUE or node.domain not in ("", "ai.onnx"):
             census.opaque.append(census.operators[-1])
     return census
 
@@ -81,19 +85,15 @@ def _float_type(graph: Graph, node: Node) -> str:
 
 
 def _macs(node: Node, shapes: dict[str, list[int | None]]) -> int:
-    """Of one image."""
+    """Of all images; a matrix product's rows may be pixels or tokens of all of them."""
     if node.kind not in WEIGHTED:
         return 0
-    kernel, output = shapes.get(node.inputs[1]), shapes.get(node.output)
+    data, kernel, output = (shapes.get(name) for name in (*node.inputs[:2], node.output))
     if node.kind == "ConvTranspose":
-        data = shapes.get(node.inputs[0])
-        return 0 if data is None or kernel is None else _product(data[1:]) * _product(kernel[1:])
-    if output is None:
-        return 0
-    if node.kind == "Conv" and kernel is not None:
-        return _product(output[1:]) * _product(kernel[1:])
-    data = shapes.get(node.inputs[0])
-    return 0 if data is None else _product(output[1:]) * _product(data[-1:])
+        return 0 if data is None or kernel is None else _product(data) * _product(kernel[1:])
+    if node.kind == "Conv":
+        return 0 if output is None or kernel is None else _product(output) * _product(kernel[1:])
+    return 0 if output is None or data is None else _product(output) * _product(data[-1:])
 
 
 def _product(sizes: list[int | None]) -> int:

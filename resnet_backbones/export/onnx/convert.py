@@ -6,6 +6,7 @@ Quantized kernels are inputs of the function (``context.EXPORT_PLAIN``), so tf2o
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ from tf2onnx import optimizer, tf_loader, tfonnx
 from tf2onnx.optimizer.transpose_optimizer import TransposeOptimizer
 
 from resnet_backbones.export.graph import ExportGraph
+from resnet_backbones.export.problems import NoFormError
 
 OPSET = 17
 # Left out: what removes Q/DQ pairs, and the merging of equal constants. Kernels of heads that pyramid levels share
@@ -57,7 +59,7 @@ def to_onnx(graph: ExportGraph, *, layout: str, signed: bool) -> onnx.ModelProto
         The ONNX model. Its inputs are the images and the kernels, its outputs are called as the parts of the graph.
 
     Raises:
-        ValueError: the model holds operations that ONNX has no form for.
+        NoFormError: the model holds operations that ONNX has no form for.
     """
     function = graph.function
     names = [graph.input_name, *graph.kernel_names]
@@ -75,6 +77,9 @@ def to_onnx(graph: ExportGraph, *, layout: str, signed: bool) -> onnx.ModelProto
                 "FakeQuantWithMinMaxVars": (_quantize_and_dequantize, ["FakeQuant", signed]),
                 "Erfc": (_one_minus_erf, []),
                 "Expm1": (_exp_minus_one, []),
+                "Log1p": (_log_of_one_more, []),
+                "Any": (_any_or_all, ["Any", "ReduceMax"]),
+                "All": (_any_or_all, ["All", "ReduceMin"]),
             },
             inputs_as_nchw=inputs[:1] if layout == "NCHW" and len(graph.input_shape) == 4 else None,
             input_names=inputs,
@@ -145,12 +150,34 @@ def _exp_minus_one(context: Any, node: Any, name: str, _: list[Any]) -> None:
     _instead(context, node, "Exp", lambda inner: ("Sub", [inner, one]))
 
 
-def _instead(context: Any, node: Any, inner: str, outer: Any) -> None:
-    """Two operators in place of one: ``inner`` of its input, and of that what ``outer`` says."""
+def _log_of_one_more(context: Any, node: Any, name: str, _: list[Any]) -> None:
+    """tf2onnx's handler of Log1p."""
+    one = context.make_const(tf2onnx.utils.make_name(f"{name}_one"), np.float32(1)).output[0]
+    _instead(context, node, "Add", lambda inner: ("Log", [inner]), [one])
+
+
+def _any_or_all(context: Any, node: Any, name: str, args: list[Any]) -> None:
+    """tf2onnx's handler of Any and All, of which Keras makes masks: extremes of zeros and ones."""
+    source, output = node.input[0], node.output[0]
+    axes, kept = (
+        np.atleast_1d(node.inputs[1].get_tensor_value(as_list=False)).tolist(),
+        node.get_attr_value("keep_dims"),
+    )
+    shape, whole = context.get_shape(output), onnx.TensorProto.INT32
+    context.remove_node(node.name)
+    number = context.make_node("Cast", [source], attr={"to": whole}, name=f"{name}_as_number").output[0]
+    attributes = {"axes": axes, "keepdims": int(kept)}
+    extreme = context.make_node(args[0], [number], attr=attributes, shapes=[shape], dtypes=[whole]).output[0]
+    kind = onnx.TensorProto.BOOL
+    context.make_node("Cast", [extreme], attr={"to": kind}, outputs=[output], name=name, shapes=[shape], dtypes=[kind])
+
+
+def _instead(context: Any, node: Any, inner: str, outer: Any, others: Sequence[str] = ()) -> None:
+    """Two operators in place of one: ``inner`` of its input and others, and of that what ``outer`` says."""
     source, output = node.input[0], node.output[0]
     facts = {"shapes": [context.get_shape(output)], "dtypes": [context.get_dtype(output)]}
     context.remove_node(node.name)
-    first = context.make_node(inner, [source], name=f"{node.name}_{inner.lower()}", **facts).output[0]
+    first = context.make_node(inner, [source, *others], name=f"{node.name}_{inner.lower()}", **facts).output[0]
     kind, inputs = outer(first)
     context.make_node(kind, inputs, outputs=[output], name=node.name, **facts)
 
@@ -161,10 +188,7 @@ def _check_known(graph: Any) -> None:
         {f"{node.type} ({node.name})" for node in graph.get_nodes() if not node.is_const() and not _is_onnx(node)}
     )
     if unknown:
-        raise ValueError(
-            f"ONNX has no form of {', '.join(unknown[:5])}{' and others' if len(unknown) > 5 else ''}. Replace the "
-            "layer, or export the part of the model before it."
-        )
+        raise NoFormError(f"it has no form of {', '.join(unknown[:5])}{' and others' if len(unknown) > 5 else ''}")
 
 
 def _is_onnx(node: Any) -> bool:

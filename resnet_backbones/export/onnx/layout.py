@@ -36,7 +36,8 @@ def _shorten_names(graph: Graph) -> None:
     short = {name: new for name, new in short.items() if new not in names and new not in graph.output_names}
     graph.constants = {short.get(name, name): value for name, value in graph.constants.items()}
     for node in graph.nodes:
-        node.inputs = [short.get(name, name) for name in node.inputs]
+        for name in short.keys() & node.read:
+            node.read_instead(name, short[name])
         node.outputs = [short.get(name, name) for name in node.outputs]
     for node in graph.of_kind("Gemm"):  # tf2onnx joins product and bias under a name of its own
         product = _JOINED.sub("", node.output)
@@ -116,7 +117,7 @@ def _transpose_behind(graph: Graph, name: str, order: list[int]) -> str:
     readers = graph.consumers(name)
     moved = graph.add("Transpose", [name], f"{name}_moved", perm=order)
     for reader in readers:
-        reader.inputs = [moved if one == name else one for one in reader.inputs]
+        reader.read_instead(name, moved)
     return moved
 
 

@@ -27,6 +27,19 @@ class Node:
         """Name of its first output."""
         return self.outputs[0]
 
+    @property
+    def read(self) -> list[str]:
+        """Names of all tensors it reads: its inputs, and what the graphs it runs take from outside of them."""
+        graphs = [value for value in self.attributes.values() if isinstance(value, onnx.GraphProto)]
+        return [*self.inputs, *(name for graph in graphs for name in _taken_from_outside(graph))]
+
+    def read_instead(self, old: str, new: str) -> None:
+        """Makes it read another tensor."""
+        self.inputs = [new if name == old else name for name in self.inputs]
+        for value in self.attributes.values():
+            if isinstance(value, onnx.GraphProto) and old in _taken_from_outside(value):
+                _take_instead(value, old, new)
+
 
 class Graph:
     """The graph of a model.
@@ -62,7 +75,7 @@ class Graph:
 
     def consumers(self, name: str) -> list[Node]:
         """The nodes that read a tensor."""
-        return [node for node in self.nodes if name in node.inputs]
+        return [node for node in self.nodes if name in node.read]
 
     def only_consumer(self, name: str) -> Node | None:
         """The node that alone reads a tensor; ``None`` if there are others or the graph returns it."""
@@ -131,7 +144,7 @@ class Graph:
         """
         for node in self.consumers(old):
             if where is None or where(node):
-                node.inputs = [new if name == old else name for name in node.inputs]
+                node.read_instead(old, new)
         if where is None and old in self.output_names:
             self.return_instead(old, new)
 
@@ -152,7 +165,7 @@ class Graph:
     def rename(self, old: str, new: str) -> None:
         """Calls a tensor that a node makes by another name, which must not be taken; outputs keep theirs."""
         for node in self.nodes:
-            node.inputs = [new if name == old else name for name in node.inputs]
+            node.read_instead(old, new)
             node.outputs = [new if name == old else name for name in node.outputs]
 
     def remove(self, node: Node) -> None:
@@ -166,7 +179,7 @@ class Graph:
         for node in reversed(self.in_order()):
             if needed.intersection(node.outputs):
                 kept.append(node)
-                needed.update(node.inputs)
+                needed.update(node.read)
         self.nodes = kept[::-1]
         self.constants = {name: value for name, value in self.constants.items() if name in needed}
         self.inputs = [entry for number, entry in enumerate(self.inputs) if number == 0 or entry.name in needed]
@@ -195,7 +208,7 @@ class Graph:
                 order.append(node)
                 continue
             stack.append((node, True))
-            stack.extend((made_by[name], False) for name in node.inputs if name in made_by)
+            stack.extend((made_by[name], False) for name in node.read if name in made_by)
         return order
 
     # --- out ---------------------------------------------------------------------------------------------------
@@ -219,6 +232,22 @@ class Graph:
 
 
 _IR_VERSION = 8  # goes with opset 17; newer ones are refused by runtimes of that time
+
+
+def _taken_from_outside(graph: onnx.GraphProto) -> set[str]:
+    """Names of the tensors that a loop's or a branch's graph reads without making them."""
+    made = {entry.name for entry in [*graph.input, *graph.initializer]}
+    made |= {name for node in graph.node for name in node.output}
+    read = {name for node in graph.node for name in _node(node).read} | {entry.name for entry in graph.output}
+    return read - made - {""}
+
+
+def _take_instead(graph: onnx.GraphProto, old: str, new: str) -> None:
+    for node in graph.node:
+        node.input[:] = [new if name == old else name for name in node.input]
+        for attribute in node.attribute:
+            if attribute.HasField("g") and old in _taken_from_outside(attribute.g):
+                _take_instead(attribute.g, old, new)
 
 
 def _node(entry: onnx.NodeProto) -> Node:

@@ -36,12 +36,11 @@ def enlarge_outputs(graph: Graph) -> None:
     """
     for node in graph.of_kind("ConvTranspose"):
         pads = _own(node, 4)
-        more = [max(0, -(begin + end)) for begin, end in zip(pads[:2], pads[2:], strict=True)]
+        begins, ends = np.split(np.asarray(pads), 2)  # as many as the images have axes
+        more = np.maximum(0, -(begins + ends))
         if min(pads) < 0:
-            kept = [begin if not extra else 0 for begin, extra in zip(pads[:2], more, strict=True)]
-            ends = [end if not extra else 0 for end, extra in zip(pads[2:], more, strict=True)]
-            node.attributes["pads"] = [*kept, *ends]
-            node.attributes["output_padding"] = more
+            node.attributes["pads"] = np.where(more > 0, 0, [begins, ends]).reshape(-1).tolist()
+            node.attributes["output_padding"] = more.tolist()
 
 
 def _zero_padding(graph: Graph, pad: Node, node: Node) -> list[int] | None:

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from resnet_backbones.keras_api import keras
+from resnet_backbones.keras_api.recurrent import step_by_step
 from resnet_backbones.quantization.hooks import item_replaced
 
 _OPTIMISED = "_could_use_gpu_kernel"  # of tf_keras: a function of its own in place of the loop
@@ -20,6 +21,8 @@ def recurrent_layers_unrolled(model: Any) -> Iterator[None]:
         model: a built model, whose sequences have a fixed length.
     """
     with contextlib.ExitStack() as replaced:
+        if (without_unroll := step_by_step()) is not None:
+            replaced.enter_context(item_replaced(*without_unroll))
         for layer in model._flatten_layers():
             if isinstance(layer, keras.layers.RNN):
                 replaced.enter_context(item_replaced(layer.__dict__, "unroll", True))

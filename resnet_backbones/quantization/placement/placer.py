@@ -41,7 +41,17 @@ class Placer:
                     self.absorb_chain(call)
                 continue
             getattr(self, f"place_{rule.role}")(call)
+        self._note_undivided()
         return self.placement
+
+    def _note_undivided(self) -> None:
+        """Notes recurrent layers that run as a whole, as tf_keras' may, past the cell inside them."""
+        called = {id(call.layer) for call in self.trace.calls}
+        for layer in (call.layer for call in self.trace.composites):
+            if isinstance(layer, keras.layers.RNN) and not self.selection.stays_float(layer):
+                inside = layer._flatten_layers(include_self=False)
+                if not any(id(one) in called for one in inside):
+                    self.placement.unsupported[layer.name] = why_without_rule(layer)
 
     def rule(self, call: LeafCall) -> Rule | None:
         """The rule of the call's layer; ``None`` when it stays in float."""

@@ -8,12 +8,14 @@ a residual block, that returns one.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
 import tensorflow as tf
 
+from resnet_backbones.errors import raised_here
 from resnet_backbones.keras_api import input_signature
 from resnet_backbones.quantization import context
 from resnet_backbones.quantization.placement.leaves import leaves_of
@@ -78,30 +80,33 @@ class Trace:
         self.composites: list[LeafCall] = []
         self._call_of_operation: dict[str, LeafCall] = {}
         counts: dict[int, int] = {}
+        running = [model]  # the layers whose calls are not done, the innermost last
 
         def entered(layer, args, kwargs):
             index = counts.get(id(layer), 0)
             counts[id(layer)] = index + 1
             return LeafCall(layer, index, _tensors((args, kwargs)), len(self.calls), leaves.get(layer, layer))
 
-        def within(call, args, kwargs):
+        def within(layer, call, args, kwargs):
             graph = tf.compat.v1.get_default_graph()
             before = len(graph.get_operations())
+            running.append(layer)
             outputs = call(*args, **kwargs)
+            running.pop()
             return outputs, [operation.name for operation in graph.get_operations()[before:]]
 
         def recorder(layer, call):
             def leaf(*args, **kwargs):
                 entry = entered(layer, args, kwargs)
                 self.calls.append(entry)
-                outputs, made = within(call, args, kwargs)
+                outputs, made = within(layer, call, args, kwargs)
                 self._call_of_operation.update((name, entry) for name in made)
                 entry.outputs = _tensors(outputs)
                 return outputs
 
             def composite(*args, **kwargs):
                 entry = entered(layer, args, kwargs)
-                outputs, made = within(call, args, kwargs)
+                outputs, made = within(layer, call, args, kwargs)
                 entry.outputs, entry.operations = _tensors(outputs), frozenset(made)
                 self.composites.append(entry)
                 return outputs
@@ -117,13 +122,30 @@ class Trace:
 
         leaves, composites = leaves_of(model)
         with context.use_mode(context.FLOAT), replaced_calls([*leaves, *composites], recorder):
-            self._function = tf.function(forward, autograph=False).get_concrete_function(signature)
+            try:
+                self._function = tf.function(forward, autograph=False).get_concrete_function(signature)
+            except Exception as error:
+                if raised_here(error):
+                    raise
+                raise ValueError(self._why_untraced(running[-1], error)) from error
         for number, call in enumerate(self.composites, start=len(self.calls)):
             call.order = number
         for call in self.points:
             call.inputs = [self.canonical(t) for t in call.inputs]
             call.outputs = [self.canonical(t) for t in call.outputs]
         self._producers = {id(t): call for call in reversed(self.calls) for t in call.outputs if self._made_by(t, call)}
+
+    def _why_untraced(self, layer: Any, error: Exception) -> str:
+        """A Keras layer that does not run in a graph, in words."""
+        lines = re.sub(r"\x1b\[\d*m", "", str(error)).splitlines()
+        told = [line.strip() for line in lines if line.strip() and "encountered when calling" not in line]
+        sizes = [size for spec in tf.nest.flatten(self.signature) for size in spec.shape[1:]]
+        remedy = "build the model with inputs of a fixed size, or " if None in sizes else ""
+        return (
+            f"{type(layer).__name__} {layer.name!r} of {self.model.name!r} does not run in a TensorFlow graph"
+            f"{' at an open size' if remedy else ''}: {type(error).__name__}: {(told or ['it gives no reason'])[0]} "
+            f"To quantize or export it, {remedy}replace the layer."
+        )
 
     @property
     def points(self) -> list[LeafCall]:
@@ -135,7 +157,7 @@ class Trace:
 
     def canonical(self, tensor: tf.Tensor) -> tf.Tensor:
         """The tensor itself, looked up through identities and casts."""
-        while tensor.op.type in _ALIASES:
+        while tensor.op.type in _ALIASES and not _makes_floats(tensor.op):
             tensor = tensor.op.inputs[0]
         return _interned(tensor)
 
@@ -178,10 +200,26 @@ class Trace:
         """Whether one leaf call or bare operation reads the tensor, and the model does not return it."""
         return len(self.consumers(tensor)) == 1 and not any(tensor is output for output in self.outputs)
 
+    def operations(self, *kinds: str) -> list[tuple[tf.Operation, Any]]:
+        """The operations of some types, each with the leaf layer that holds it; ``None`` for bare ones."""
+        found = [one for one in self._function.graph.get_operations() if one.type in kinds]
+        calls = [self._call_of_operation.get(operation.name) for operation in found]
+        return [(one, None if call is None else call.layer) for one, call in zip(found, calls, strict=True)]
+
+    def needed(self) -> set[str]:
+        """Names of the operations that the model's outputs are computed from."""
+        found: set[str] = set()
+        left = [tensor.op for tensor in self.outputs]
+        while left:
+            operation = left.pop()
+            if operation.name not in found:
+                found.add(operation.name)
+                left += [tensor.op for tensor in operation.inputs]
+        return found
+
     def bare_operations(self, *kinds: str) -> list[tf.Operation]:
         """The operations of some types that no leaf layer holds."""
-        operations = self._function.graph.get_operations()
-        return [one for one in operations if one.type in kinds and one.name not in self._call_of_operation]
+        return [operation for operation, layer in self.operations(*kinds) if layer is None]
 
     def bare_additions(self) -> list[tuple[tf.Tensor, tf.Tensor]]:
         """What each bare ``a + b`` of two different images adds."""
@@ -210,6 +248,12 @@ def _tensors(nest: Any) -> list[tf.Tensor]:
     """The tensors of a nest; one that was computed before the model was traced becomes a constant of the graph."""
     found = [tensor for tensor in tf.nest.flatten(nest) if tf.is_tensor(tensor)]
     return [tensor if tf.is_symbolic_tensor(tensor) else tf.constant(tensor.numpy()) for tensor in found]
+
+
+def _makes_floats(operation: tf.Operation) -> bool:
+    """Whether it makes floats of integers that the model computed; those of its input only have another type."""
+    source = operation.inputs[0]
+    return operation.outputs[0].dtype.is_floating and not source.dtype.is_floating and source.op.type != "Placeholder"
 
 
 def _interned(tensor: tf.Tensor) -> tf.Tensor:

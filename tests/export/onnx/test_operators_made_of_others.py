@@ -33,6 +33,22 @@ def test_transposed_convolutions_larger_than_their_kernels_reach(options, tmp_pa
     check(keras.Model(image, layers.Conv2DTranspose(4, bias_initializer="ones", **options)(image)), tmp_path, 6)
 
 
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"kernel_size": 2, "strides": 2},
+        {"kernel_size": 1, "strides": 2},
+        {"kernel_size": 3, "strides": 2, "padding": "same", "output_padding": 1},
+    ],
+    ids=str,
+)
+def test_transposed_convolutions_of_volumes(options, tmp_path):
+    volume = layers.Input((4, 5, 6, 3))
+    model = keras.Model(volume, layers.Conv3DTranspose(2, bias_initializer="ones", **options)(volume))
+    volumes = images(4, 4, 5, 6, 3)
+    assert rb.export_model(model, tmp_path / "f.onnx", parity_data=volumes).passed
+
+
 def test_exact_gelu(tmp_path):
     image = layers.Input((8, 8, 3))
     activated = layers.Activation("gelu")(layers.Conv2D(6, 3)(image))
