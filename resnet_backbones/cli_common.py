@@ -51,11 +51,11 @@ def print_json(data: Any) -> None:
 
 def fail(message: str) -> typer.Exit:
     """Prints an error and returns what to raise: exit code 1."""
-    console(error=True).print(f"[red]Error:[/red] {escape(_with_options(message))}", soft_wrap=True)
+    console(error=True).print(f"[red]Error:[/red] {escape(with_options(message))}", soft_wrap=True)
     return typer.Exit(1)
 
 
-def _with_options(message: str) -> str:
+def with_options(message: str) -> str:
     """A message of the library in the command's spelling: ``--batch 4`` for ``batch=4``."""
     for python, shell in _SPELLINGS.items():
         message = message.replace(python, shell)

@@ -16,6 +16,7 @@ from resnet_backbones.cli_common import (
     must_be_there,
     print_json,
     quiet_tensorflow,
+    with_options,
 )
 from resnet_backbones.export.formats import find_format
 from resnet_backbones.files import beside, check_not_read, check_writable
@@ -133,7 +134,8 @@ def export(
     if as_json:
         print_json({**done.to_dict(), "report": str(report)})
     else:
-        typer.echo(str(done))
+        text, heading, steps = str(done).partition("\nWhat to do\n")
+        typer.echo(text + heading + with_options(steps))
         console().print(f"Report: {escape(str(report))}", soft_wrap=True)
     if not done.passed:
         raise typer.Exit(1)

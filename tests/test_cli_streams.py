@@ -14,7 +14,7 @@ from PIL import Image
 
 import resnet_backbones as rb
 from resnet_backbones import cli
-from resnet_backbones.cli_common import OPTIONS, _with_options
+from resnet_backbones.cli_common import OPTIONS, with_options
 from tests.command_lines import run
 
 
@@ -137,7 +137,7 @@ def test_list_suggests_near_names():
     ],
 )
 def test_errors_are_in_the_commands_own_spelling(message, expected):
-    assert _with_options(message) == expected
+    assert with_options(message) == expected
 
 
 def test_arguments_that_are_options_are_told_from_words():

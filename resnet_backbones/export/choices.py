@@ -14,6 +14,7 @@ from resnet_backbones.keras_api import input_signature
 from resnet_backbones.printable import check_name
 from resnet_backbones.quantization import quantization_of, quantizers_of
 from resnet_backbones.quantization.boundaries import check_described
+from resnet_backbones.quantization.hooks import range_labels
 
 LAYOUTS = ("NHWC", "NCHW")
 TARGETS = ("tensorrt", "onnxruntime")
@@ -137,7 +138,8 @@ def _precision(model: Any, row: Format, precision: str | None) -> str:
             f"{model.name!r} is quantized with {scheme['name']!r}, which makes {own} files, not {precision}. Quantize "
             f"it with {'edge_int8' if precision == 'int8' else 'edge_int16x8'!r} instead, or leave precision out."
         )
-    unknown = [q.name for q in quantizers_of(model) if not q.has_range]
+    labels = range_labels(model)
+    unknown = [repr(labels[id(one)]) for one in quantizers_of(model) if not one.has_range]
     if unknown:
         raise ValueError(
             f"{len(unknown)} ranges of {model.name!r} were never observed (first: {', '.join(unknown[:3])}). Call "

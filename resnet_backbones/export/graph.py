@@ -159,6 +159,8 @@ def build_graph(
         graph.function = tf.function(forward, autograph=False).get_concrete_function(spec, *specs)
     operations = [trace.canonical(tensor).op.name for tensor in graph.function.outputs]
     graph.returned = dict(zip(graph.part_names, operations, strict=True))
+    ends = [tensor.op.name for tensor in graph.function.outputs]
+    graph.sources.rename(dict(zip(ends, operations, strict=True)))
     graph.scale, graph.offset = _scale_and_offset(leading)
     return graph
 

@@ -13,6 +13,7 @@ from resnet_backbones.export.sources import Sources
 from resnet_backbones.keras_api import float32_variable
 from resnet_backbones.quantization.export_forms import never_zero
 from resnet_backbones.quantization.hooks import LayerHook, hook_of, hooks_of
+from resnet_backbones.quantization.placement.selection import layer_labels
 from resnet_backbones.quantization.quantizers import read
 
 #: What is true of kernels of 4 bits in a .tflite, measured with LiteRT 2.3.0 and OpenVINO 2026.4.1.
@@ -20,6 +21,8 @@ FOUR_BITS = (
     "Kernels of 4 bits make a .tflite smaller, not faster: LiteRT runs them about 3 times slower than those of 8 bits, "
     "and OpenVINO does not load them."
 )
+#: Largest value of a kernel's channel, of those with smaller ones, by LiteRT's converter.
+_LEAST_BOUND = 5e-7
 _HALF_A_STEP = 0.5 + 1e-4  # and what float32 makes of the batch norm's factor
 
 
@@ -59,7 +62,7 @@ class KernelParity:
         equal: how many of them hold the same integers, every one.
         scale_error: largest relative difference of a channel's scale, batch norm folded.
         different: the layers whose integers differ.
-        missing: layers whose quantized kernel was found nowhere in the file.
+        missing: quantized kernels, ``"net/conv.kernel"``, that were found nowhere in the file.
         of_four_bits: kernels that the file holds in 4 bits.
     """
 
@@ -98,19 +101,23 @@ def compare_kernels(model: Any, kernels: Iterable[FileKernel], sources: Sources)
         seen.add((id(call.layer), name))
         if quantizer.bits != kernel.bits:
             continue
+        bits = hook.added[call.index][0].read.bits if call.index in hook.added else 8
         within = kernel.depthwise and len(hook.kernels) > 1  # a separable convolution's first
-        expected = _expected(variable, quantizer, None if within else norm, mended=kernel.mended)
+        mended = bits if kernel.mended else None
+        expected = _expected(variable, quantizer, None if within else norm, mended)
         compared += 1
-        least = hook.least_scale() if kernel.mended and not within else None
-        if least is not None and quantizer.axes is not None:
-            norms = 1.0 if norm is None else np.abs(_factor(norm, mended=True))
-            kernel = replace(kernel, coarser=least * norms > expected[1].reshape(-1))
+        if kernel.mended and not within and quantizer.axes is not None:
+            norms = 1.0 if norm is None else np.abs(_factor(norm, bits))
+            least = 0.0 if (needed := hook.least_scale()) is None else needed * norms
+            least = np.maximum(least, _LEAST_BOUND / (2 ** (quantizer.bits - 1) - 1))
+            kernel = replace(kernel, coarser=least > expected[1].reshape(-1))
         equal, scale_error = _compare(kernel, *expected)
         error = max(error, scale_error)
         if not equal:
             different.append(sources.label(call))
+    labels = layer_labels(model)
     missing = [
-        f"{hook.layer.name}.{name.strip('_')}"
+        f"{labels[id(hook.layer)]}.{name.strip('_')}"
         for hook in hooks_of(model)
         for name, (_, quantizer) in hook.kernels.items()
         if (id(hook.layer), name) not in seen
@@ -125,27 +132,32 @@ def _attribute(hook: LayerHook, depthwise: bool) -> str:
     return next((name for name in names if ("depthwise" in name) == depthwise), names[0])
 
 
-def _expected(variable: Any, quantizer: Any, norm: Any, *, mended: bool) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Integers and scales with a batch norm folded, and which channels have a scale: those not all zero."""
+def _expected(
+    variable: Any, quantizer: Any, norm: Any, mended: int | None
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Integers and scales with a batch norm folded, and which channels have a scale: those not all zero.
+
+    A batch norm was mended for a LiteRT file whose activations have so many bits; ``None``: it was not.
+    """
     kernel = read(float32_variable(variable)).astype(np.float64)
     bound = np.max(np.abs(kernel), axis=quantizer.axes, keepdims=True)
     scales = bound / (2 ** (quantizer.bits - 1) - 1)
     values = np.asarray(quantizer(float32_variable(variable)), np.float64)
     integers = np.round(np.divide(values, scales, where=bound > 0, out=np.zeros_like(values)))
     if norm is not None and quantizer.axes is not None:  # into a kernel of one range, a batch norm does not fold
-        factor = _factor(norm, mended=mended).reshape(bound.shape)
+        factor = _factor(norm, mended).reshape(bound.shape)
         integers, scales = integers * np.sign(factor), scales * np.abs(factor)
     alive = scales > np.finfo(np.float32).tiny  # a batch norm switches others off: zeros, whatever their scale
     return np.where(alive, integers, 0).astype(np.int32), scales, alive
 
 
-def _factor(norm: Any, *, mended: bool) -> np.ndarray:
+def _factor(norm: Any, mended: int | None) -> np.ndarray:
     """What a batch norm multiplies each channel by."""
     factor = 1.0 / np.sqrt(read(float32_variable(norm.moving_variance)).astype(np.float64) + norm.epsilon)
     if norm.gamma is None:
         return factor
     gamma = read(float32_variable(norm.gamma))
-    return factor * (never_zero(gamma) if mended else gamma).astype(np.float64)
+    return factor * (gamma if mended is None else never_zero(gamma, mended)).astype(np.float64)
 
 
 def _compare(kernel: FileKernel, integers: np.ndarray, scales: np.ndarray, known: np.ndarray) -> tuple[bool, float]:
@@ -159,7 +171,10 @@ def _compare(kernel: FileKernel, integers: np.ndarray, scales: np.ndarray, known
     coarser = np.zeros(scales.shape, bool) if kernel.coarser is None else kernel.coarser.reshape(scales.shape)
     coarser = coarser & (found >= scales)
     rounded = np.abs(kernel.values - integers * (scales / found)) < _HALF_A_STEP
-    rounded |= kernel.mended & (np.abs(kernel.values) == 2 ** (kernel.bits - 1) - 1)  # the value that gives the range
+    axes = tuple(axis for axis, size in enumerate(scales.shape) if size == 1)
+    rounded |= kernel.mended & (
+        np.abs(kernel.values) == np.abs(kernel.values).max(axes, keepdims=True)
+    )  # gives the range
     known = known & ~coarser
     errors = np.abs(found - scales) / np.where(known, scales, 1.0)
     equal = np.all(np.where(coarser, rounded, integers == kernel.values))

@@ -25,6 +25,7 @@ from resnet_backbones.export.litert_metadata import with_standard_metadata
 from resnet_backbones.export.postprocess import check_post_processing, with_post_processing
 from resnet_backbones.export.problems import name_operations
 from resnet_backbones.export.request import QUANTIZED, Emitted, ExportRequest
+from resnet_backbones.export.wide_biases import with_wide_biases
 from resnet_backbones.quantization import context, quantization_of
 from resnet_backbones.quantization.expressible import check_expressible
 from resnet_backbones.quantization.hooks import quantizers_of
@@ -96,6 +97,8 @@ def emit(model: Any, request: ExportRequest) -> Emitted:
             forms=_forms(model) if request.quantized else any_form,
         )
     data = convert(graph, request.precision, uint8_input=request.quantized and request.preprocessing is not None)
+    if request.quantized:
+        data = with_wide_biases(data, graph.sources)
     emitted = Emitted(data, take_census(data), graph.metadata, tensors=computed_tensors(data), sources=graph.sources)
     if request.quantized:
         emitted.steps, emitted.kernels = output_steps(data, graph), list(file_kernels(data))

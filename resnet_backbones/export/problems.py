@@ -11,7 +11,7 @@ from resnet_backbones.errors import ExportError, raised_here
 from resnet_backbones.keras_api import keras
 from resnet_backbones.quantization.model import quantization_of
 from resnet_backbones.quantization.placement.leaves import leaves_of
-from resnet_backbones.quantization.placement.selection import layer_paths
+from resnet_backbones.quantization.placement.selection import layer_labels, layer_paths, layer_patterns
 
 _LONGEST = 300
 
@@ -56,11 +56,15 @@ def name_operations(error: Exception, graph: Any) -> None:
 
 def _message(model: Any, format_name: str, error: Exception, quantized: bool) -> str:
     text = str(error)
-    layer = _layer_named_in(model, "\n".join([text, *getattr(error, "__notes__", ())]))
+    described = "\n".join([text, *getattr(error, "__notes__", ())])
+    layers, labels, patterns = layers_named_in(model, described), layer_labels(model), layer_patterns(model)
     where, part = f"a layer of {model.name!r}", "the layer"
-    if layer is not None:
-        where, part = f"{type(layer).__name__} {layer_paths(model)[id(layer)][0]!r}", repr(layer.name)
-        quantized = quantized and layer.name not in (quantization_of(model) or {}).get("unsupported", ())  # already
+    if layers:
+        where = " or ".join(f"{type(layer).__name__} {labels[id(layer)]!r}" for layer in layers)
+        part = " or ".join(repr(patterns[id(layer)]) for layer in layers)
+        unsupported = (quantization_of(model) or {}).get("unsupported", ())
+        places = {labels[id(layer)].removeprefix(f"{model.name}/") for layer in layers}
+        quantized = quantized and not places <= set(unsupported)  # those are in float already
     remedy = f"Leave {part} in float with exclude=, or replace it" if quantized else f"Replace {part}"
     kind = "" if isinstance(error, NoFormError) else f"{type(error).__name__}: "
     return (
@@ -76,13 +80,33 @@ def _reason(text: str) -> str:
     return re.sub(r"^.*?error: ", "", telling)[:_LONGEST].rstrip(".")
 
 
-def _layer_named_in(model: Any, text: str) -> Any:
-    """The layer of which a path in the text tells, as converters write them; ``None`` if there is none."""
-    leaves = {layer.name: layer for layer in leaves_of(model)[0]}
-    leaves.update((layer.name, layer) for layer in model._flatten_layers() if isinstance(layer, keras.layers.Lambda))
-    for path in re.findall(r"[\w.-]+(?:/[\w.-]+)+", text):
-        for part in path.split("/"):
-            for name in (part, re.sub(r"_\d+$", "", part)):  # a number that tells its calls apart
-                if name in leaves:
-                    return leaves[name]
-    return None
+def layers_named_in(model: Any, text: str) -> list[Any]:
+    """The layer that a path in a converter's text tells of; several if they have one name.
+
+    Args:
+        model: what is exported.
+        text: the converter's.
+    """
+    paths = layer_paths(model)
+    functions = [layer for layer in model._flatten_layers() if isinstance(layer, keras.layers.Lambda)]
+    leaves = list(dict.fromkeys([*leaves_of(model)[0], *functions]))
+    for named in re.findall(r"[\w.-]+(?:/[\w.-]+)+", text):
+        parts = [{part, re.sub(r"_\d+$", "", part)} for part in named.split("/")]  # without a number of the call
+        known = {layer: max(_match(path.split("/"), parts) for path in paths[id(layer)]) for layer in leaves}
+        best = max(known.values(), default=0)
+        if best:
+            layers = [layer for layer, length in known.items() if length == best]
+            exact = [layer for layer in layers if layer.name in named.split("/")]
+            return exact or layers
+    return []
+
+
+def _match(path: list[str], parts: list[set[str]]) -> int:
+    """How many names at the end of a layer's path stand in a row in a converter's."""
+    longest = 0
+    for end in range(1, len(parts) + 1):
+        for length, (name, part) in enumerate(zip(reversed(path), reversed(parts[:end]), strict=False), start=1):
+            if name not in part:
+                break
+            longest = max(longest, length)
+    return longest

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from resnet_backbones.export.census import Census, Operator
@@ -26,12 +27,13 @@ def float_reasons(model: Any, census: Census, sources: Sources) -> dict[str, Why
     for operator in census.not_int8():
         call = _call_of(operator, sources)
         if call is not None and call.layer in layers:
-            reasons[operator.output], label = layers[call.layer], sources.label(call)
+            label = sources.label(call)
+            reasons[operator.output] = replace(layers[call.layer], layer=label.split("#")[0])
         else:
             label = next((behind[name] for name in operator.inputs if name in behind), "")
             if not label:
                 continue
-            reasons[operator.output] = WhyFloat(f"it reads what {label} computes in float", False)
+            reasons[operator.output] = WhyFloat(f"it reads what {label} computes in float", False, label.split("#")[0])
         behind.update((name, label) for name in (operator.output, *operator.others))
     return reasons
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
-import re
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from resnet_backbones.export.census import Census, Operator
+from resnet_backbones.export.findings import COMPARE, findings
 from resnet_backbones.export.kernels import KernelParity
 from resnet_backbones.export.latency import Latency
 from resnet_backbones.export.layers import LayerParity
@@ -20,9 +20,6 @@ from resnet_backbones.quantization.float_layers import WhyFloat
 
 __all__ = ["ExportReport", "OutputParity", "output_parity"]
 
-#: Largest relative difference of a kernel's scale: a few roundings of float32, in which the converter folds batch norm.
-SCALE_ERROR = 1e-5
-
 
 @dataclass
 class ExportReport:
@@ -33,7 +30,7 @@ class ExportReport:
         precision: as in ``ExportRequest``.
         size_bytes: of the file, or of everything in the folder.
         census: operators and multiply-accumulates, read from the file; empty for formats that hold a Keras graph.
-        left_in_float: layer -> why it has no int8 form.
+        left_in_float: path of a layer below the model -> why it has no int8 form.
         float_reasons: output tensor -> why its operator is not in integers, where the model's layers tell.
         parity: one entry an output; empty where nothing was compared.
         compared_on: ``"parity_data"``, or without it ``"calibration data"`` or ``"random data"``; empty where
@@ -87,30 +84,25 @@ class ExportReport:
     def _reason(self, operator: Operator) -> str:
         if operator.output in self.float_reasons:
             return self.float_reasons[operator.output].text
-        parts = {part for tensor in (operator.output, *operator.inputs) for part in re.split("[/;]", tensor)}
+        names = [f"/{name}/" for tensor in (operator.output, *operator.inputs) for name in tensor.split(";")]
         for layer, reason in self.left_in_float.items():
-            if layer in parts:
+            if any(f"/{layer}/" in name for name in names):
                 return reason
-        return "no range on its output: it follows an operation that is no layer, or a layer that was excluded"
+        return (
+            "no range on its output: the scheme wants none there, or it follows an operation that is no layer, or a "
+            "layer that was excluded"
+        )
 
     @property
     def failures(self) -> list[str]:
         """What does not pass, in words; empty if everything that was measured does."""
-        found = []
-        by_choice = self.chosen_float_mac_share
-        if self.precision in QUANTIZED and self.int8_mac_share < self.int8_share_wanted * (1.0 - by_choice):
-            found.append(
-                f"{100 * self.int8_mac_share:.2f} % of the multiply-accumulates are in int8, "
-                f"{100 * self.int8_share_wanted:.0f} % are wanted"
-                + (f" of all but the {100 * by_choice:.2f} % left in float by choice" if by_choice else "")
-            )
-        if self.precision in QUANTIZED and self.census.opaque:
-            names = ", ".join(sorted({operator.kind for operator in self.census.opaque}))
-            found.append(f"how much {names} compute, and in which type, is not known; it counts as float")
-        found += [failure for entry in self.parity for failure in entry.failures]
-        if self.kernels is not None:
-            found += _kernel_failures(self.kernels)
-        return found
+        return [found.failure for found in findings(self)]
+
+    @property
+    def next_steps(self) -> list[str]:
+        """What to do about each failure, or to compare what was not; empty if the report passes."""
+        steps = [found.remedy for found in findings(self)]
+        return list(dict.fromkeys(steps)) if self.parity else [*dict.fromkeys(steps), COMPARE]
 
     @property
     def passed(self) -> bool:
@@ -123,10 +115,7 @@ class ExportReport:
         if self.failures:
             return "FAILED: " + "; ".join(self.failures)
         if not self.parity:
-            return (
-                "NOT COMPARED: the file's outputs were not measured against Keras; give images as parity_data, where "
-                "what runs such files is installed"
-            )
+            return "NOT COMPARED: the file's outputs were not measured against Keras; give images as parity_data"
         return "PASSED"
 
     def to_dict(self) -> dict[str, Any]:
@@ -137,6 +126,7 @@ class ExportReport:
             "precision": self.precision,
             "passed": self.passed,
             "failures": self.failures,
+            "next_steps": self.next_steps,
             "size_bytes": self.size_bytes,
             "operators": {f"{kind} {dtype}": count for (kind, dtype), count in sorted(self.operators.items())},
             "multiply_accumulates": self.census.macs,
@@ -187,14 +177,3 @@ class ExportReport:
         from resnet_backbones.export.report_text import as_plain_text
 
         return as_plain_text(self)
-
-
-def _kernel_failures(kernels: KernelParity) -> list[str]:
-    found = []
-    if kernels.different:
-        found.append(f"{len(kernels.different)} kernels are not those of Keras (first: {kernels.different[0]})")
-    if kernels.missing:
-        found.append(f"{len(kernels.missing)} kernels were not found in the file (first: {kernels.missing[0]})")
-    if kernels.scale_error > SCALE_ERROR:
-        found.append(f"kernel scales differ by up to {kernels.scale_error:.2g}, {SCALE_ERROR:.0e} is allowed")
-    return found

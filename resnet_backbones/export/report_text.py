@@ -40,7 +40,7 @@ def as_plain_text(report: ExportReport) -> str:
         for row in part.rows:
             table.add_row(*map(escape, row))
         console.print(table)
-    for line in _sentences(report):
+    for line in (*_sentences(report), *_next_steps(report)):
         console.print(escape(line), highlight=False, soft_wrap=True)
     return console.file.getvalue().rstrip()  # type: ignore[attr-defined]
 
@@ -56,7 +56,8 @@ def as_markdown(report: ExportReport, picture: str) -> str:
     for part in _tables(report):
         lines += [f"## {part.title}", "", _row(part.head), _row(["---"] * len(part.head))]
         lines += [*map(_row, part.rows), ""]
-    return "\n".join([*lines, *(f"{line}\n" for line in _sentences(report))]).rstrip()
+    lines += [f"{line}\n" for line in _sentences(report)]
+    return "\n".join([*lines, *_next_steps(report, "## ")]).rstrip()
 
 
 def _row(cells: list[str] | tuple[str, ...]) -> str:
@@ -102,6 +103,10 @@ def _sentences(report: ExportReport) -> Iterator[str]:
                 f"Keras gives them, of the worst class {100 * entry.same_class_of_worst:.2f} %."
             )
     yield report.verdict
+
+
+def _next_steps(report: ExportReport, heading: str = "") -> list[str]:
+    return [f"{heading}What to do", "", *(f"- {step}" for step in report.next_steps)] if report.next_steps else []
 
 
 def _tables(report: ExportReport) -> Iterator[_Table]:

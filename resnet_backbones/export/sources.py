@@ -13,7 +13,7 @@ import tensorflow as tf
 from resnet_backbones.keras_api import keras
 from resnet_backbones.keras_api.operations import operation_name
 from resnet_backbones.quantization.hooks import hook_of
-from resnet_backbones.quantization.placement.selection import layer_paths
+from resnet_backbones.quantization.placement.selection import layer_labels
 from resnet_backbones.quantization.placement.trace import LeafCall, Trace
 from resnet_backbones.quantization.rules import FUSED, activation_name, role_of
 
@@ -32,7 +32,7 @@ class Sources:
     def __init__(self, model: Any, trace: Trace) -> None:
         self._trace = trace
         self._calls = {(id(call.layer), call.index): call for call in trace.calls}
-        self._paths = {key: found[0] for key, found in layer_paths(model).items()}
+        self._labels = layer_labels(model)
         self._counts: dict[int, int] = {}
         self._of_operation: dict[str, LeafCall] = {}
         self._shapes: dict[int, tuple[int | None, ...]] = {}
@@ -99,12 +99,12 @@ class Sources:
         """The name of a recorded operation, without what a converter put behind it."""
         name = self._renamed.get(name, name)
         while name not in self._of_operation and name[-1:].isdigit():
-            name = name[:-1]
+            name = self._renamed.get(name[:-1], name[:-1])
         return name
 
     def label(self, call: LeafCall) -> str:
         """The call's layer by its path, and which call of it."""
-        path = self._paths.get(id(call.layer), call.layer.name)
+        path = self._labels[id(call.layer)]
         return f"{path}#{call.index}" if call.index else path
 
     def taps(self, tensors: Iterable[tuple[str, tuple[int | None, ...]]]) -> dict[str, LeafCall]:
@@ -209,7 +209,10 @@ class Sources:
             moves = isinstance(call.layer, _PASSED)
             if not self._folds(call) and not shifts and not moves and activation_name(call.layer) is None:
                 return None
-            call = self._trace.producer(call.inputs[0]) if call.inputs else None
+            before = self._trace.producer(call.inputs[0]) if call.inputs else None
+            if before is not None and before.order in self._ranged and self._folds(call):
+                return None  # the batch norm is left in float: it folds into nothing rounded
+            call = before
         return None
 
     def called_once(self, layer: Any) -> tuple[LeafCall, Any] | None:

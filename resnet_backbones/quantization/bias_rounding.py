@@ -14,12 +14,13 @@ import numpy as np
 import tensorflow as tf
 
 from resnet_backbones.keras_api import float32_variable, keras
-from resnet_backbones.quantization.export_forms import LEAST_OF_LARGEST
+from resnet_backbones.quantization.export_forms import least_of_largest
 from resnet_backbones.quantization.kernel_quantizer import KernelQuantizer
 
 _LARGEST = 2.0**31  # in steps: what an int32 holds
 MOST_BIAS = 2**31 - 2**28  # leaves the sums of a 32 bit accumulator the rest
-_MOST_FOR_LITERT = 2**28  # of larger ones its converter makes the steps larger itself, each in its own way
+MOST_WRITTEN = 2**28  # of larger ones LiteRT's converter makes the steps larger itself, each in its own way
+_MOST_OF_16_BITS = 2**44  # LiteRT multiplies sums of 16-bit activations, of 64 bits, by 2^-31 at least, to 16 bits
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,7 +60,7 @@ class BiasRounding:
         factor, mean = self._factor_and_mean(layer)
         beta = _values(layer.beta)
         size = tf.abs(factor)
-        alive = size >= LEAST_OF_LARGEST * tf.reduce_max(size)
+        alive = size >= least_of_largest(self.read.bits) * tf.reduce_max(size)
         steps = size * (self._steps() if self.kernels else tf.cast(self.read.step(), tf.float64) / 127.0)
         error = _error(tf.cast(beta, tf.float64) - mean * factor, steps)
         return {"beta": beta + tf.cast(tf.where(alive, error, 0.0), beta.dtype)}
@@ -74,31 +75,72 @@ class BiasRounding:
 
     def least_scale(self, layer: Any) -> np.ndarray | None:
         """The smallest scale of each channel of the kernel, or of a batch norm that stands alone, that leaves its bias
-        room in 32 bits.
+        room in what LiteRT's kernels sum up in.
 
         Args:
             layer: the weighted layer, or the batch norm behind it.
 
         Returns:
-            An array, one number a channel of the result, batch norm not folded; ``None`` where nothing is added, or
-            activations have 16 bits, whose biases are held in 64.
+            An array, one number a channel of the result, batch norm not folded; ``None`` where nothing is added.
         """
-        if self.read.bits > 8:
+        added = self.added(layer)
+        if added is None:
             return None
+        most = MOST_WRITTEN if self.read.bits <= 8 else _MOST_OF_16_BITS
         with tf.init_scope():
-            step = float(self.read.step())
+            return np.abs(added[0]) / (most * float(self.read.step()) * added[1])
+
+    def added(self, layer: Any) -> tuple[np.ndarray, np.ndarray] | None:
+        """What a LiteRT file adds: the values, one a channel, and what a batch norm multiplies the kernel's scale by.
+
+        Args:
+            layer: as for :meth:`least_scale`.
+
+        Returns:
+            Two float64 arrays; ``None`` where nothing is added.
+        """
+        with tf.init_scope():
+            if isinstance(layer, keras.layers.BatchNormalization):
+                factor, mean = (values.numpy() for values in self._factor_and_mean(layer))
+                beta = 0.0 if layer.beta is None else _values(layer.beta).numpy().astype(np.float64)
+                size = np.abs(factor)
+                least = least_of_largest(self.read.bits) * (size.max() or 1.0)
+                return beta - mean * factor, np.maximum(size, least)  # as in the file
+            bias = getattr(layer, "bias", None)
+            return None if bias is None else (_values(bias).numpy().astype(np.float64), np.ones(()))
+
+    def fitting(self, layer: Any) -> dict[str, Any]:
+        """What to use instead of an attribute of the layer while a file is made whose activations have 16 bits.
+
+        The converter writes biases in 32 bits and makes a kernel's steps larger where they do not fit. What does not
+        is cut here, and put into the file afterwards, which holds 64 bits (``export/wide_biases.py``).
+
+        Args:
+            layer: as for :meth:`rounded`.
+
+        Returns:
+            Attribute -> an array, float32, or a switch; of a batch norm by itself its scales too, those of channels
+            all but switched off made larger, as :meth:`least_scale` makes kernels'. Empty where all fits.
+        """
+        added = None if self.read.bits <= 8 else self.added(layer)
+        if added is None:
+            return {}
+        with tf.init_scope():
+            scale = self._steps().numpy() if self.kernels else float(self.read.step()) / 127.0
+            most = MOST_WRITTEN * scale * added[1]
+            missing = np.clip(added[0], -most, most) - added[0]
+            if not np.any(missing):
+                return {}
             if not isinstance(layer, keras.layers.BatchNormalization):
-                bias = getattr(layer, "bias", None)
-                return (
-                    None
-                    if bias is None
-                    else np.abs(_values(bias).numpy().astype(np.float64)) / (_MOST_FOR_LITERT * step)
-                )
-            factor, mean = (values.numpy() for values in self._factor_and_mean(layer))
-            beta = 0.0 if layer.beta is None else _values(layer.beta).numpy().astype(np.float64)
-            size = np.abs(factor)
-            size = np.maximum(size, LEAST_OF_LARGEST * (size.max() or 1.0))  # as export_forms does with zeros
-            return np.abs(beta - mean * factor) / (_MOST_FOR_LITERT * step * size)
+                return {"bias": _values(layer.bias).numpy() + missing.astype(np.float32)}
+            beta = 0.0 if layer.beta is None else _values(layer.beta).numpy()
+            found = {"center": True, "beta": beta + missing.astype(np.float32)}
+            if self.kernels:
+                return found
+            factor, least = self._factor_and_mean(layer)[0].numpy(), np.abs(added[0]) / (_MOST_OF_16_BITS * scale)
+            own = 1.0 if layer.gamma is None else _values(layer.gamma).numpy().astype(np.float64)
+            needed = np.maximum(np.abs(own), least * np.abs(own / np.where(factor == 0.0, 1.0, factor)))
+            return {**found, "scale": True, "gamma": np.copysign(needed, own).astype(np.float32)}
 
     def _steps(self):
         """Size of the accumulators' steps, one a channel of the result or one for all."""

@@ -18,7 +18,7 @@ from resnet_backbones.quantization.bias_rounding import BiasRounding
 from resnet_backbones.quantization.hooks import hook_of, hooks_of, layers_and_operations, quantizers_of
 from resnet_backbones.quantization.model import describes_all_ranges, quantization_of, quantized_models
 from resnet_backbones.quantization.placement.biases import BiasSite
-from resnet_backbones.quantization.placement.selection import Selection
+from resnet_backbones.quantization.placement.selection import Selection, layer_labels
 from resnet_backbones.quantization.placement.sites import Placement, QuantizerSite
 from resnet_backbones.quantization.placement.trace import Trace
 from resnet_backbones.quantization.schemes import Scheme
@@ -101,9 +101,10 @@ def check_again(model: Any, scheme: Scheme, selection: Selection) -> None:
         kept = Selection(inner, scheme, keep_float=quantization["exclude"])
         lost = [one for one in layers_and_operations(inner) if kept.stays_float(one) and not selection.stays_float(one)]
         if lost:
+            first = layer_labels(model)[id(lost[0])]
             raise ValueError(
                 f"{inner.name!r} inside {model.name!r} is quantized with exclude={quantization['exclude']}, which this "
-                f"call does not keep in float (first: {lost[0].name!r}). Give the same patterns as exclude, or call "
+                f"call does not keep in float (first: {first!r}). Give the same patterns as exclude, or call "
                 "strip_quantization(model) first."
             )
 
@@ -122,8 +123,9 @@ def check_completes(model: Any, trace: Trace, placement: Placement, biases: Sequ
     """
     wrong = _Completion(trace, placement, biases).conflict(hooks_of(model))
     if wrong is not None:
+        label = layer_labels(model)[id(wrong)]
         raise ValueError(
-            f"Layer {wrong!r} of {model.name!r} is quantized already, but as a part of another model: other layers "
+            f"Layer {label!r} of {model.name!r} is quantized already, but as a part of another model: other layers "
             "before or after it want other ranges here. Call strip_quantization(model) first, then quantize the whole "
             "model."
         )
@@ -173,8 +175,8 @@ class _Completion:
         call = self._calls[order]
         return id(call.layer), call.index, port
 
-    def conflict(self, hooks: Sequence[Any]) -> str | None:
-        """Name of the first layer that is quantized otherwise than the placement says; ``None`` if none is."""
+    def conflict(self, hooks: Sequence[Any]) -> Any:
+        """The first layer that is quantized otherwise than the placement says; ``None`` if none is."""
         for found in hooks:
             same = (
                 all(self._fits(self._sites.get((id(found.layer), *key)), one) for key, one in found.quantizers.items())
@@ -183,7 +185,7 @@ class _Completion:
                 and all(self._rounds(rounding, index, found) for index, rounding in found.biases.items())
             )
             if not same:
-                return str(found.layer.name)
+                return found.layer
         return None
 
     def _fits(self, site: QuantizerSite | None, quantizer: Any) -> bool:

@@ -15,7 +15,7 @@ from tqdm.auto import tqdm
 
 from resnet_backbones.keras_api import input_signature
 from resnet_backbones.quantization import context
-from resnet_backbones.quantization.hooks import quantizers_of
+from resnet_backbones.quantization.hooks import quantizers_of, range_labels
 from resnet_backbones.quantization.input_units import warn_of_other_units
 from resnet_backbones.quantization.observers import BINS, Observer, Seen, get_observer
 from resnet_backbones.quantization.quantizers import ActivationQuantizer
@@ -140,9 +140,9 @@ class _Run:
         for quantizer, statistics in zip(self._quantizers, found, strict=True):
             finite, low, high, counts = (value.numpy() for value in statistics)
             if not finite:
-                layer, _, point = quantizer.name.rpartition("_quantizer_")
+                layer, _, port = range_labels(self._model)[id(quantizer)].rpartition(", ")
                 raise ValueError(
-                    f"On batch {number} of the calibration data, layer {layer!r} has NaN or infinity at its {point}; "
+                    f"On batch {number} of the calibration data, layer {layer!r} has NaN or infinity at its {port}; "
                     "no range was changed. Its weights may hold NaN, or its values overflow half precision."
                 )
             if id(quantizer) in seen:

@@ -5,7 +5,8 @@ Used while an int8 file is made, and only then. What they change is less than th
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -17,8 +18,6 @@ from resnet_backbones.quantization.kernel_quantizer import read
 from resnet_backbones.quantization.rules import activation_name
 
 _layers = keras.layers
-#: What the scales of a batch norm are raised to in a LiteRT file, as a part of the largest.
-LEAST_OF_LARGEST = 1e-3
 # Operations that leave the range of a tensor to what they read.
 _MOVES = frozenset(
     {
@@ -37,8 +36,23 @@ _MOVES = frozenset(
 )
 
 
-def mended_attributes(layer: Any) -> dict[str, Any]:
+def least_of_largest(bits: int) -> float:
+    """What the scales of a batch norm are raised to in a LiteRT file, as a part of the largest.
+
+    Less than half a step of the result, and large enough for the bias to fit 32 bits, or 64 where activations have 16.
+
+    Args:
+        bits: of the activations that are multiplied.
+    """
+    return 1e-3 if bits <= 8 else 1e-5
+
+
+def mended_attributes(layer: Any, bits: int) -> dict[str, Any]:
     """Attributes of a weighted layer or a batch norm whose values the converter cannot quantize as they are.
+
+    Args:
+        layer: the layer.
+        bits: of what it reads.
 
     Returns:
         Name -> the value to use instead.
@@ -48,12 +62,14 @@ def mended_attributes(layer: Any) -> dict[str, Any]:
     bias = _never_nothing if isinstance(layer, _layers.Conv2DTranspose) else _never_uniform
     return {
         name: tf.cast(change(read(float32_variable(layer.__dict__[name]))), layer.compute_dtype)
-        for name, change in (("bias", bias), ("gamma", never_zero))
+        for name, change in (("bias", bias), ("gamma", partial(never_zero, bits=bits)))
         if layer.__dict__.get(name) is not None
     }
 
 
-def convolution_instead(layer: Any, args: Any, stands_alone: bool) -> Callable[..., Any] | None:
+def convolution_instead(
+    layer: Any, args: Any, stands_alone: bool, bits: int, given: Mapping[str, Any]
+) -> Callable[..., Any] | None:
     """A layer that multiplies and adds a number a channel, as a depthwise 1x1 convolution.
 
     LiteRT computes that in int8 with a scale a channel, so without any rounding of its kernel, and an activation
@@ -63,6 +79,8 @@ def convolution_instead(layer: Any, args: Any, stands_alone: bool) -> Callable[.
         layer: any layer.
         args: what it is called with.
         stands_alone: whether a batch norm folds into no convolution before it.
+        bits: of what it reads.
+        given: what to use instead of a batch norm's own ``gamma`` and ``beta``.
 
     Returns:
         A call in place of the layer's own; ``None`` if the layer does something else, or on other axes.
@@ -71,7 +89,7 @@ def convolution_instead(layer: Any, args: Any, stands_alone: bool) -> Callable[.
     if shape is None or shape.rank not in (2, 3, 4) or None in shape[1:]:
         return None
     if stands_alone:
-        scale, offset = _batch_norm_scale_and_offset(layer)
+        scale, offset = _batch_norm_scale_and_offset(layer, bits, given)
     elif isinstance(layer, (_layers.Rescaling, _layers.Normalization)):
         scale, offset = scale_and_offset(layer)
     else:
@@ -198,14 +216,16 @@ def scale_and_offset(layer: Any) -> tuple[Any, Any]:
     return (deviation, mean) if layer.invert else (1.0 / deviation, -mean / deviation)
 
 
-def _batch_norm_scale_and_offset(layer: Any) -> tuple[np.ndarray, np.ndarray]:
+def _batch_norm_scale_and_offset(layer: Any, bits: int, given: Mapping[str, Any]) -> tuple[np.ndarray, np.ndarray]:
+    gamma, beta = (
+        given[name] if name in given else None if (own := getattr(layer, name)) is None else read(float32_variable(own))
+        for name in ("gamma", "beta")
+    )
     scale = 1.0 / np.sqrt(read(float32_variable(layer.moving_variance)) + layer.epsilon)
-    if layer.gamma is not None:
-        scale = scale * never_zero(read(float32_variable(layer.gamma)))
+    if gamma is not None:
+        scale = scale * never_zero(gamma, bits)
     offset = -scale * read(float32_variable(layer.moving_mean))
-    if layer.beta is not None:
-        offset = offset + read(float32_variable(layer.beta))
-    return scale, offset
+    return scale, offset if beta is None else offset + beta
 
 
 def _hard_sigmoid_in_steps(function: Callable[[Any], Any], inputs: Any, bits: int) -> Any:
@@ -257,12 +277,11 @@ def _never_nothing(bias: np.ndarray) -> np.ndarray:
     return _never_uniform(bias)
 
 
-def never_zero(gamma: np.ndarray) -> np.ndarray:
-    """The scale of a batch norm, with zeros raised to a thousandth of the largest.
+def never_zero(gamma: np.ndarray, bits: int) -> np.ndarray:
+    """The scale of a batch norm, with zeros raised to :func:`least_of_largest` of the largest.
 
     Folded into a kernel, a zero makes a channel without a scale, and the converter then leaves the whole convolution
-    in float. Such channels are common: blocks start with zeros, and training prunes some. A thousandth of the largest
-    is less than half a step of the result, and large enough for the bias to fit 32 bits.
+    in float. Such channels are common: blocks start with zeros, and training prunes some.
     """
-    least = LEAST_OF_LARGEST * (np.abs(gamma).max() or 1.0)
+    least = least_of_largest(bits) * (np.abs(gamma).max() or 1.0)
     return np.where(np.abs(gamma) < least, np.copysign(least, gamma), gamma).astype(np.float32)

@@ -13,6 +13,7 @@ from resnet_backbones.keras_api import keras, policy_of
 from resnet_backbones.keras_api.operations import operation_name
 from resnet_backbones.quantization.hooks import LayerHook, hooks_of
 from resnet_backbones.quantization.placement.leaves import leaves_of
+from resnet_backbones.quantization.placement.selection import layer_patterns
 from resnet_backbones.quantization.placement.trace import Trace
 from resnet_backbones.quantization.rules import activation_name, concatenates, resized_in_float
 from resnet_backbones.quantization.schemes import Scheme
@@ -77,7 +78,8 @@ def check_expressible(model: Any) -> None:
         ValueError: a layer's activations have other bits, or 16 where there is no such operator; the message names the
             layers and what to do.
     """
-    others = [found.layer.name for found in hooks_of(model) if _bits(found) - set(_BITS)]
+    patterns = layer_patterns(model)
+    others = [patterns[id(found.layer)] for found in hooks_of(model) if _bits(found) - set(_BITS)]
     if others:
         raise ValueError(
             f"LiteRT holds activations in 8 or 16 bits; {_listed(others)} of {model.name!r} have other bits. They can "
@@ -95,19 +97,20 @@ def check_16_bits(model: Any) -> None:
     Raises:
         ValueError: it has none of some layers; the message names them and the override that helps.
     """
+    patterns = layer_patterns(model)
     without = [found.layer for found in hooks_of(model) if 16 in _bits(found) and not _has_int16_form(found.layer)]
     if without:
-        joins = [layer.name for layer in without if concatenates(layer)]
-        others = [layer.name for layer in without if not concatenates(layer)]
+        joins = [patterns[id(layer)] for layer in without if concatenates(layer)]
+        others = [patterns[id(layer)] for layer in without if not concatenates(layer)]
         override = ", ".join(f"{name!r}: {{'activation_bits': 8}}" for name in others)
         advice = []
         if others:
             advice.append(f"give {_listed(others)} 8 bits, override={{{override}}}")
         if joins:
             advice.append(f"leave {_listed(joins)} in float, exclude={joins}")
+        listed = _listed([patterns[id(layer)] for layer in without])
         raise ValueError(
-            f"LiteRT's converter has no int16 form of {_listed([layer.name for layer in without])} in {model.name!r} "
-            "(sigmoid, softmax, tanh and what is made of them, PReLU, concatenations, averages of tensors): "
+            f"LiteRT's converter has no int16 form of {listed} in {model.name!r} (sigmoid, softmax, tanh and what is made of them, PReLU, concatenations, averages of tensors): "
             f"{'; '.join(advice)}{'. Or leave all of them in float with exclude' if others else ''}."
         )
 

@@ -27,6 +27,7 @@ from resnet_backbones.quantization.export_forms import (
     kept_apart,
     mended_attributes,
 )
+from resnet_backbones.quantization.placement.selection import layer_labels
 from resnet_backbones.quantization.placement.sites import QuantizerSite
 from resnet_backbones.quantization.quantizers import ActivationQuantizer, BatchNormFreeze, KernelQuantizer
 from resnet_backbones.quantization.rules import activation_name, concatenates, rule_of
@@ -101,21 +102,33 @@ class LayerHook:
         """
         key = index, port
         if key not in self.quantizers:
-            name = f"quantizer_{port.replace(':', '')}_{index}"
             quantizer = ActivationQuantizer(
                 bits=site.bits,
                 symmetric=site.symmetric,
                 ema_decay=self.scheme.ema_decay,
                 fixed_range=site.fixed_range,
                 litert_only=site.litert_only,
-                name=f"{self.layer.name}_{name}",
+                name=f"{self.layer.name}_quantizer_{port.replace(':', '')}_{index}",
             )
             quantizer.build()
-            if self.host is not self.layer:  # named by its place: operations have other names once loaded
-                name = f"bare_operation_{operation_number(self.layer, self.host)}_{name}"
-            add_child(self.host, name, quantizer)
+            add_child(self.host, self._child_name(index, port), quantizer)
             self.quantizers[key] = quantizer
         return self.quantizers[key]
+
+    def owned_quantizers(self) -> dict[tuple[int, str], ActivationQuantizer]:
+        """(call, port) -> quantizer, of those that belong to the layer: readers of a tensor share its owner's."""
+        return {
+            (index, port): quantizer
+            for (index, port), quantizer in self.quantizers.items()
+            if getattr(self.host, self._child_name(index, port), None) is quantizer
+        }
+
+    def _child_name(self, index: int, port: str) -> str:
+        """What the attribute of the host is called; of a bare operation by its place: once loaded, its name differs."""
+        name = f"quantizer_{port.replace(':', '')}_{index}"
+        if self.host is self.layer:
+            return name
+        return f"bare_operation_{operation_number(self.layer, self.host)}_{name}"
 
     def quantize_kernels(self, bits: int) -> None:
         """Quantizes the kernels that the layer's rule names, to so many bits."""
@@ -172,11 +185,15 @@ class LayerHook:
             replaced.update(self.biases[index].rounded(self.layer))
         if context.mode() == context.EXPORT:
             args, kwargs = self._joined_in_one_range(index, args, kwargs)
+            bits = self.biases[index].read.bits if index in self.biases else 8
             if self.kernels or self.freeze:
-                replaced.update(mended_attributes(self.layer))
+                replaced.update(mended_attributes(self.layer, bits))
+            fitting = self.biases[index].fitting(self.layer) if index in self.biases else {}
+            for name, value in fitting.items():
+                replaced[name] = value if value is True else tf.cast(value, self.layer.compute_dtype)
             if self.kernels and activation_name(self.layer) == "clipped_relu":
                 replaced["activation"] = self._activation(index, self.layer.activation)
-            as_convolution = convolution_instead(self.layer, args, self.stands_alone)
+            as_convolution = convolution_instead(self.layer, args, self.stands_alone, bits, fitting)
             if as_convolution is not None:
                 call, replaced = as_convolution, {}
         rule = rule_of(self.layer)
@@ -316,6 +333,16 @@ def layers_and_operations(model: Any) -> list[Any]:
 def quantizers_of(model: Any) -> list[ActivationQuantizer]:
     """Every activation quantizer below a model, each once."""
     return [layer for layer in model._flatten_layers(include_self=False) if isinstance(layer, ActivationQuantizer)]
+
+
+def range_labels(model: Any) -> dict[int, str]:
+    """``id(quantizer)`` -> whose it is and where, ``"net/conv, output"``, of every activation quantizer of a model."""
+    labels = layer_labels(model)
+    return {
+        id(quantizer): f"{labels[id(found.layer)]}, {port}"
+        for found in hooks_of(model)
+        for (_, port), quantizer in found.owned_quantizers().items()
+    }
 
 
 def freezes_of(model: Any) -> list[BatchNormFreeze]:

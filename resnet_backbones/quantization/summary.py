@@ -9,9 +9,9 @@ import numpy as np
 from rich.table import Table
 
 from resnet_backbones.quantization.float_layers import float_layers
-from resnet_backbones.quantization.hooks import LayerHook, freezes_of, hooks_of
+from resnet_backbones.quantization.hooks import freezes_of, hooks_of
 from resnet_backbones.quantization.kernel_quantizer import KernelQuantizer, read
-from resnet_backbones.quantization.placement.selection import layer_paths
+from resnet_backbones.quantization.placement.selection import layer_labels
 from resnet_backbones.quantization.quantizers import ActivationQuantizer
 from resnet_backbones.quantization.tables import as_text, table
 
@@ -149,28 +149,17 @@ def quantization_summary(model: Any) -> QuantizationSummary:
     hooks = hooks_of(model)
     if not hooks:
         raise ValueError(f"{type(model).__name__} {model.name!r} is not quantized: call quantize_aware(model) first.")
-    paths = {key: found[0] for key, found in layer_paths(model).items()}
+    paths = layer_labels(model)
     ranges, kernels = [], []
     for hook in hooks:
-        path = paths.get(id(hook.layer), hook.layer.name)
-        ranges += [_range_row(path, index, port, q) for (index, port), q in owned_quantizers(hook).items()]
+        path = paths[id(hook.layer)]
+        ranges += [_range_row(path, index, port, q) for (index, port), q in hook.owned_quantizers().items()]
         kernels += [_kernel_row(path, name, *found) for name, found in hook.kernels.items()]
     switches = freezes_of(model)
     frozen = sum(float(read(switch.frozen)) > 0.5 for switch in switches)
-    floats = tuple(
-        FloatRow(paths.get(id(layer), layer.name), why.text, why.chosen) for layer, why in float_layers(model).items()
-    )
+    floats = tuple(FloatRow(paths[id(layer)], why.text, why.chosen) for layer, why in float_layers(model).items())
     scheme = hooks[0].scheme.name
     return QuantizationSummary(model.name, scheme, tuple(ranges), tuple(kernels), floats, len(switches), frozen)
-
-
-def owned_quantizers(hook: LayerHook) -> dict[tuple[int, str], ActivationQuantizer]:
-    """(call, port) -> quantizer, of those that belong to the hook's layer: readers of a tensor share its owner's."""
-    return {
-        (index, port): quantizer
-        for (index, port), quantizer in hook.quantizers.items()
-        if quantizer.name == f"{hook.layer.name}_quantizer_{port.replace(':', '')}_{index}"
-    }
 
 
 def _range_row(path: str, index: int, port: str, quantizer: ActivationQuantizer) -> RangeRow:

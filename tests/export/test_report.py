@@ -82,7 +82,7 @@ def test_a_kernel_of_another_scale_and_one_left_out_are_seen(net, emitted):
     found = compare_kernels(net, [dataclasses.replace(first, scales=scales), *others], emitted.sources)
     assert found.scale_error == pytest.approx(0.01, rel=1e-3)
     found = compare_kernels(net, others, emitted.sources)
-    assert found.missing == ["first.kernel"]
+    assert found.missing == ["net/first.kernel"]
 
 
 def test_layers_are_the_keras_model_s_own_in_order(report):

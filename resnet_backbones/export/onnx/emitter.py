@@ -11,7 +11,7 @@ import onnx
 import onnxruntime
 
 from resnet_backbones import runtime
-from resnet_backbones.export.graph import build_graph
+from resnet_backbones.export.graph import ExportGraph, build_graph
 from resnet_backbones.export.kernels import FileKernel
 from resnet_backbones.export.layer_forms import plain_form
 from resnet_backbones.export.onnx.census import take_census
@@ -38,6 +38,7 @@ from resnet_backbones.export.onnx.unsigned import (
 )
 from resnet_backbones.export.request import Emitted, ExportRequest
 from resnet_backbones.quantization import context
+from resnet_backbones.quantization.float_layers import float_layers
 from resnet_backbones.quantization.hooks import hooks_of
 from resnet_backbones.runtime.metadata import append_metadata
 from resnet_backbones.tasks import task_facts
@@ -135,7 +136,7 @@ def emit(model: Any, request: ExportRequest) -> Emitted:
     bits = {name: quantizer.bits for name, (_, quantizer) in zip(traced.kernel_names, quantizers, strict=True)}
     kernels = attach(graph, dict(zip(traced.kernel_names, given, strict=True)), bits)
     layers = {name: layer for name, (layer, _) in zip(traced.kernel_names, owned, strict=False)}
-    written_kernels = _improve(graph, kernels, layers, for_runtime=for_runtime)
+    written_kernels = _improve(graph, kernels, layers, _in_float(model, traced), for_runtime=for_runtime)
     _name_batch(graph, request.batch)
     graph.merge_equal_constants()
     written = to_half(graph.to_model()) if request.precision == "float16" else graph.to_model()
@@ -152,7 +153,12 @@ def emit(model: Any, request: ExportRequest) -> Emitted:
 
 
 def _improve(
-    graph: Graph, kernels: dict[str, Kernel], layers: dict[str, Any], *, for_runtime: bool
+    graph: Graph,
+    kernels: dict[str, Kernel],
+    layers: dict[str, Any],
+    in_float: Callable[[str], bool],
+    *,
+    for_runtime: bool,
 ) -> list[FileKernel]:
     """Runs the passes; they rely on this order."""
     enlarge_outputs(graph)
@@ -161,7 +167,7 @@ def _improve(
     fold_scales_and_offsets(graph, kernels)
     merge_pads(graph)
     if for_runtime:
-        convolve_lone_batch_norms(graph, kernels)
+        convolve_lone_batch_norms(graph, kernels, in_float)
         rectify_by_range(graph)
         round_what_is_between(graph)
     round_behind_moves(graph, also_at_the_end=for_runtime)
@@ -172,6 +178,17 @@ def _improve(
     written = write_kernels(graph, kernels, layers)
     graph.remove_unused()
     return written
+
+
+def _in_float(model: Any, traced: ExportGraph) -> Callable[[str], bool]:
+    """Whether a tensor is the result of a layer of a quantized model that stays in float."""
+    floats = {id(layer) for layer in (float_layers(model) if hooks_of(model) else ())}
+
+    def in_float(name: str) -> bool:
+        call = traced.sources.call_of(name)  # type: ignore[union-attr]  # it is traced
+        return call is not None and id(call.layer) in floats
+
+    return in_float
 
 
 def _name_batch(graph: Graph, batch: int | None) -> None:

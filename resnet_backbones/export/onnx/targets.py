@@ -6,6 +6,7 @@ from typing import Any
 
 from resnet_backbones.quantization import quantization_of
 from resnet_backbones.quantization.hooks import hooks_of
+from resnet_backbones.quantization.placement.selection import layer_labels
 
 TARGETS = ("tensorrt", "onnxruntime")
 
@@ -20,7 +21,9 @@ def check_target(model: Any, target: str) -> None:
     Raises:
         ValueError: activations of other than 8 bits, or, for TensorRT, ranges where its layers fuse.
     """
-    others = [found.layer.name for found in hooks_of(model) if any(q.bits != 8 for q in found.quantizers.values())]
+    labels = layer_labels(model)
+    hooks = [found for found in hooks_of(model) if any(one.bits != 8 for one in found.quantizers.values())]
+    others = [labels[id(found.layer)] for found in hooks]
     if others:
         shown = f"{', '.join(others[:5])}{' and others' if len(others) > 5 else ''}"
         raise ValueError(

@@ -8,7 +8,7 @@ Source: ONNX Runtime, "Quantize ONNX models", https://onnxruntime.ai/docs/perfor
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 import numpy as np
@@ -51,7 +51,9 @@ def rectify_by_range(graph: Graph) -> None:
             reader.inputs = [limited, node.inputs[1], node.inputs[2]]
 
 
-def convolve_lone_batch_norms(graph: Graph, kernels: dict[str, Kernel]) -> None:
+def convolve_lone_batch_norms(
+    graph: Graph, kernels: dict[str, Kernel], in_float: Callable[[str], bool] = lambda name: False
+) -> None:
     """Makes a depthwise 1x1 convolution of a product and a sum a channel that no convolution took in.
 
     Its kernel, one number a channel with a scale of its own, is exact.
@@ -59,6 +61,7 @@ def convolve_lone_batch_norms(graph: Graph, kernels: dict[str, Kernel]) -> None:
     Args:
         graph: changed in place.
         kernels: quantized kernels by name of the tensor that stands for them; gains those made.
+        in_float: whether a layer that stays in float computes the tensor of a name.
     """
     shapes = graph.shapes(shapes_of(kernels))
     for start in graph.of_kind("DequantizeLinear"):
@@ -68,7 +71,7 @@ def convolve_lone_batch_norms(graph: Graph, kernels: dict[str, Kernel]) -> None:
             continue
         for reader in graph.consumers(start.output):
             line = _line(graph, start.output, reader, channels)
-            if line is None:
+            if line is None or in_float(line[0].output):
                 continue
             last, scale, offset = line
             shaped = np.where(scale < 0, -127, 127).astype(np.int8).reshape(-1, 1, 1, 1)

@@ -15,8 +15,8 @@ from resnet_backbones.quantization import context
 from resnet_backbones.quantization.analysis.plot import NO_ERROR, plot_report
 from resnet_backbones.quantization.analysis.switches import Source, Switches
 from resnet_backbones.quantization.calibration import image_batches
-from resnet_backbones.quantization.hooks import hooks_of, quantizers_of
-from resnet_backbones.quantization.placement.selection import layer_paths
+from resnet_backbones.quantization.hooks import hooks_of, quantizers_of, range_labels
+from resnet_backbones.quantization.placement.selection import layer_labels
 from resnet_backbones.quantization.placement.trace import replaced_calls
 from resnet_backbones.quantization.tables import as_text, table
 
@@ -116,13 +116,13 @@ def analyse(model: Any, data: Any, *, batch_size: int = 16) -> QuantizationRepor
     with Switches(model) as switches:
         noise = noise_of(model, switches, batches, [[source] for source in switches.sources] + [switches.sources])
     by_source = dict(zip(switches.sources, noise, strict=False))
-    paths = {key: found[0] for key, found in layer_paths(model).items()}
+    paths = layer_labels(model)
     rows = []
     for hook in hooks_of(model):
         for index in range(hook.call_sites):
             if (id(hook.layer), index) not in calls:
                 continue
-            path = paths.get(id(hook.layer), hook.layer.name)
+            path = paths[id(hook.layer)]
             kernel = by_source.get(Source(hook.layer, None, "kernel"))
             of_ranges = [value for key, value in by_source.items() if (key.layer, key.call) == (hook.layer, index)]
             if kernel is not None or of_ranges:
@@ -143,10 +143,11 @@ def check_calibrated(model: Any) -> None:
     """
     if not hooks_of(model):
         raise ValueError(f"{type(model).__name__} {model.name!r} is not quantized: call quantize_aware(model) first.")
-    unset = [quantizer.name for quantizer in quantizers_of(model) if not quantizer.has_range]
+    unset = [one for one in quantizers_of(model) if not one.has_range]
     if unset:
+        first = range_labels(model)[id(unset[0])]
         raise ValueError(
-            f"{len(unset)} ranges of {model.name!r} are unset, such as {unset[0]!r}: call calibrate(model, data), "
+            f"{len(unset)} ranges of {model.name!r} are unset, such as {first!r}: call calibrate(model, data), "
             "or train."
         )
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import glob
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -14,7 +13,7 @@ from resnet_backbones.quantization.analysis.switches import Source, Switches
 from resnet_backbones.quantization.analysis.trials import Trials
 from resnet_backbones.quantization.calibration import image_batches
 from resnet_backbones.quantization.model import quantization_of
-from resnet_backbones.quantization.placement.selection import layer_paths
+from resnet_backbones.quantization.placement.selection import layer_patterns
 from resnet_backbones.quantization.tables import as_text, table
 
 LEAVES = ("float", "int16")
@@ -132,7 +131,7 @@ def suggest_exclusions(
         wanted = target if metric is None else float_score - target
         worst_first = [source for _, source in sorted(zip(noise, switches.sources, strict=True), key=lambda s: -s[0])]
         steps, chosen = _search(trials, worst_first, score, wanted, quantized_score, max_patterns)
-    patterns = _patterns(model, chosen)
+    patterns = layer_patterns(model)
     steps = tuple(Step(tuple(patterns[id(layer)] for layer in added), count, value) for added, count, value in steps)
     texts = [patterns[id(layer)] for layer in chosen]
     exclude = tuple(texts) if leave == "float" else ()
@@ -159,15 +158,3 @@ def _search(trials, worst_first, score, wanted, quantized_score, max_patterns):
         steps.append((added, len(chosen), value))
         reached = value >= wanted
     return steps, chosen
-
-
-def _patterns(model: Any, layers: Sequence[Any]) -> dict[int, str]:
-    """id(layer) -> a pattern that matches this layer only: its name, or where that is not unique its path."""
-    paths = layer_paths(model)
-    names = [found[0].split("/")[-1] for found in paths.values()]
-    unique = {name for name in names if names.count(name) == 1}
-    found = {}
-    for layer in layers:
-        name = layer.name if layer.name in unique or id(layer) not in paths else paths[id(layer)][0]
-        found[id(layer)] = glob.escape(name)
-    return found

@@ -11,7 +11,6 @@ import tensorflow as tf
 
 from resnet_backbones.quantization.hooks import hooks_of, layers_and_operations
 from resnet_backbones.quantization.model import drop_traced_functions
-from resnet_backbones.quantization.summary import owned_quantizers
 
 
 @dataclass(frozen=True)
@@ -52,7 +51,7 @@ class Switches:
         self._kernels: list[tuple[int, Any]] = []
         self.sources: list[Source] = []
         for hook in hooks_of(model):
-            for (index, port), quantizer in owned_quantizers(hook).items():
+            for (index, port), quantizer in hook.owned_quantizers().items():
                 self._quantizers.append((len(self.sources), quantizer))
                 self.sources.append(Source(hook.layer, index, port))
             if hook.kernels:

@@ -10,6 +10,7 @@ from resnet_backbones.keras_api import keras
 from resnet_backbones.layers.channels import ChannelSlice
 from resnet_backbones.quantization import context
 from resnet_backbones.quantization.placement.parts import OutputParts
+from resnet_backbones.quantization.placement.selection import layer_patterns
 from resnet_backbones.quantization.placement.trace import LeafCall, Trace, replaced_calls
 from resnet_backbones.quantization.rules import activation_name, rule_of
 from resnet_backbones.quantization.rules import concatenates as layer_concatenates
@@ -43,7 +44,8 @@ def output_joins(trace: Trace) -> list[LeafCall]:
     joins = [call for call in trace.calls if joins_outputs(trace, call)]
     if not joins or not _mixes_parts(trace, joins):
         return joins
-    names = ", ".join(dict.fromkeys(call.layer.name for call in joins))
+    patterns = layer_patterns(trace.model)
+    names = ", ".join(dict.fromkeys(patterns[id(call.layer)] for call in joins))
     warnings.warn(
         f"{names}: the values that these concatenate for an output of {trace.model.name!r} are mixed afterwards, so "
         "that they share one range. To give each its own, move them (Permute, Reshape) before they are concatenated.",

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cached_property
 
 import tensorflow as tf
 
 from resnet_backbones.keras_api import keras
-from resnet_backbones.quantization.placement.selection import Selection
+from resnet_backbones.quantization.placement.selection import Selection, layer_labels
 from resnet_backbones.quantization.placement.sites import Placement, QuantizerSite
 from resnet_backbones.quantization.placement.trace import LeafCall, Trace
 from resnet_backbones.quantization.rules import FUSED, Rule, activation_name, averages, rule_of, why_without_rule
@@ -59,8 +60,16 @@ class Placer:
             return None
         rule = rule_of(call.layer)
         if rule is None:
-            self.placement.unsupported[call.layer.name] = why_without_rule(call.layer)
+            self.unsupported(call, why_without_rule(call.layer))
         return rule
+
+    def unsupported(self, call: LeafCall, reason: str) -> None:
+        """Notes why the call's layer stays in float though nobody asked for it."""
+        self.placement.unsupported[self._labels[id(call.layer)].removeprefix(f"{self.trace.model.name}/")] = reason
+
+    @cached_property
+    def _labels(self) -> dict[int, str]:
+        return layer_labels(self.trace.model)
 
     def role(self, call: LeafCall) -> str | None:
         """The role of the call's layer; ``None`` when it stays in float."""
@@ -113,6 +122,12 @@ class Placer:
         """
         candidates = [i for i, tensor in enumerate(added) if self._made_by_convolution(tensor)]
         return max(candidates, key=lambda i: (self.depth(added[i]), i), default=None)
+
+    def fused_addends(self, added: Sequence[tf.Tensor]) -> list[int]:
+        """The same of an addition of several, which is computed pair by pair: of each further one by itself."""
+        first = self.fused_addend(added[:2])
+        others = [i for i in range(2, len(added)) if self._made_by_convolution(added[i])]
+        return others if first is None else [first, *others]
 
     def _made_by_convolution(self, tensor: tf.Tensor) -> bool:
         made_by = self.trace.producer(tensor)

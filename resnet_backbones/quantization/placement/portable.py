@@ -112,8 +112,7 @@ class _Marker(Placer):
         if reader is not None and self.role(reader) == "activation":
             return True
         added = reader.inputs if reader is not None and self.role(reader) == "add" else self._bare_sum_of(output)
-        fused = self.fused_addend(added)
-        return fused is not None and added[fused] is output
+        return any(added[i] is output for i in self.fused_addends(added))
 
     def _bare_sum_of(self, tensor: tf.Tensor) -> Sequence[tf.Tensor]:
         sums = [added for added in self._bare_additions if any(one is tensor for one in added)]

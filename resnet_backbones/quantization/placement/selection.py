@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import difflib
 import fnmatch
+import glob
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from resnet_backbones.keras_api import added_children
+from resnet_backbones.keras_api.operations import operations_of
 from resnet_backbones.quantization.schemes import Scheme
 
 
@@ -19,7 +22,7 @@ class Bits(NamedTuple):
 
 
 def layer_paths(model: Any) -> dict[int, list[str]]:
-    """Where every layer below a model stands.
+    """Where every layer below a model stands, and every bare operation of a functional model (``x + y``).
 
     Args:
         model: a built model.
@@ -44,7 +47,35 @@ def layer_paths(model: Any) -> dict[int, list[str]]:
                     visit(child, f"{path}/{name}")
 
     visit(model, model.name)
+    for operation, host in operations_of(model):
+        paths.setdefault(id(operation), [f"{path}/{operation.name}" for path in paths[id(host)]])
     return paths
+
+
+def layer_labels(model: Any) -> dict[int, str]:
+    """What messages and reports call the layers and bare operations of a model: layers of equal name are told apart.
+
+    Args:
+        model: a built model.
+
+    Returns:
+        ``id(layer)`` -> the first of its paths that no other has, as a pattern matches it.
+    """
+    paths = layer_paths(model)
+    counts = Counter(path for found in paths.values() for path in found)
+    return {key: next((path for path in found if counts[path] == 1), found[0]) for key, found in paths.items()}
+
+
+def layer_patterns(model: Any) -> dict[int, str]:
+    """For each layer the shortest pattern that matches it and no other: its name, or where others have it its path.
+
+    Args:
+        model: a built model.
+    """
+    paths, labels = layer_paths(model), layer_labels(model)
+    counts = Counter(name for found in paths.values() for name in _names(found))
+    names = {key: found[0].rpartition("/")[2] for key, found in paths.items()}
+    return {key: glob.escape(name if counts[name] == 1 else labels[key]) for key, name in names.items()}
 
 
 def _attributes(layer: Any) -> dict[int, list[str]]:
@@ -64,7 +95,8 @@ class Selection:
     """Says of each layer whether it stays in float, and how many bits it has.
 
     A pattern (``fnmatch``) matches a layer by its name (``"stem_conv1"``), its path (``"retina_net/box_head/conv2d"``)
-    or the end of its path (``"box_head/conv2d"``); one that matches a layer of layers matches all it holds.
+    or the end of its path (``"box_head/conv2d"``); one that matches a layer of layers matches all it holds. A name that
+    layers in several nested models have matches each of them; a path chooses one.
 
     Args:
         model: the model that is quantized.

@@ -35,7 +35,7 @@ class Placement:
         sites: ranges of activations.
         kernels: order of a leaf call -> bits of its layer's kernels.
         batch_norms: orders of leaf calls; ``lone_batch_norms`` are those of them that fold into nothing.
-        unsupported: layer name -> why it stays in float though nobody asked for it.
+        unsupported: path of a layer below the model, ``"inner/elu"`` -> why it stays in float unasked.
         averages: orders of leaf calls that average in the steps of what they read, such as poolings.
     """
 

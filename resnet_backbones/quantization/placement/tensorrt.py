@@ -2,7 +2,8 @@
 
 * On the input of every weighted layer, and on what is pooled; one tensor has one range, moved values share it.
 * On the shortcut of an addition only. The convolution that made the other input adds in its own accumulators; with a
-  projection shortcut too, which is a convolution itself, all inputs but the deepest have a range.
+  projection shortcut too, which is a convolution itself, all inputs but the deepest have a range. Three and more are
+  added pair by pair: each sum that another is added to has one.
 * A batch norm with no convolution before it has one on its input.
 * Nothing between a convolution, its batch norm and its activation, nor behind an addition.
 * The last weighted layers, whose results the model returns, stay in float where the scheme says so.
@@ -74,8 +75,9 @@ class TensorRTPlacer(Placer):
     # --- helpers -----------------------------------------------------------------------------------------------
 
     def _place_addition(self, call: LeafCall) -> None:
-        fused = self.fused_addend(call.inputs)
-        self._quantize(call, [i for i in range(len(call.inputs)) if i != fused])
+        fused = self.fused_addends(call.inputs)
+        self._quantize(call, [i for i in range(len(call.inputs)) if i not in fused])
+        self.between(call)
 
     def _place_bare_addition(self, added: Sequence[tf.Tensor]) -> None:
         """A shortcut that a layer moved, as feature pyramids upsample one, has its range where that layer reads it."""

@@ -50,3 +50,20 @@ def test_a_convolution_of_rescaled_images_is_in_int8(activation, tmp_path):
     report = rb.export_model(model, tmp_path / "m.onnx", parity_data=images)
     assert report.int8_mac_share == 1
     assert report.passed, report.verdict
+
+
+@pytest.mark.parametrize("scheme", ["gpu_int8", "portable_int8"])
+@pytest.mark.parametrize("first", ["trunk", "branch"])
+def test_sums_of_three_fuse_pair_by_pair(first, scheme, tmp_path):
+    """As in a RepVGG block: the trunk, a 3x3 and a 1x1 convolution of it."""
+    image = layers.Input((8, 8, 4))
+    x = layers.ReLU()(layers.BatchNormalization()(layers.Conv2D(4, 3, padding="same")(image)))
+    wide = layers.BatchNormalization()(layers.Conv2D(4, 3, padding="same", use_bias=False)(x))
+    narrow = layers.BatchNormalization()(layers.Conv2D(4, 1, use_bias=False)(x))
+    x = layers.ReLU()(layers.Add()([x, wide, narrow] if first == "trunk" else [wide, narrow, x]))
+    model = randomise(keras.Model(image, layers.Conv2D(4, 1)(layers.ReLU()(layers.Conv2D(4, 3)(x)))))
+    images = np.random.default_rng(0).normal(0, 1, (4, 8, 8, 4)).astype("float32")
+    rb.quantize_post_training(model, scheme, calibration_data=images)
+    report = rb.export_model(model, tmp_path / "m.onnx", parity_data=images)
+    assert report.passed, report.verdict
+    assert not rb.export.tensorrt.check(report.path).of("error")
