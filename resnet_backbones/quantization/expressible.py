@@ -110,7 +110,8 @@ def check_16_bits(model: Any) -> None:
             advice.append(f"leave {_listed(joins)} in float, exclude={joins}")
         listed = _listed([patterns[id(layer)] for layer in without])
         raise ValueError(
-            f"LiteRT's converter has no int16 form of {listed} in {model.name!r} (sigmoid, softmax, tanh and what is made of them, PReLU, concatenations, averages of tensors): "
+            f"LiteRT's converter has no int16 form of {listed} in {model.name!r} (sigmoid, softmax, tanh and "
+            "what is made of them, PReLU, concatenations, averages of tensors): "
             f"{'; '.join(advice)}{'. Or leave all of them in float with exclude' if others else ''}."
         )
 

@@ -144,8 +144,10 @@ def main() -> None:
     arguments = parser.parse_args()
     cases = [f"{a}/{b}/{c}" for a in ACTIVATIONS for b in BEFORE for c in AFTER]
     part, parts = map(int, arguments.part.split("/"))
-    with arguments.results.open("a") as file:
-        for case in arguments.only or cases[part - 1 :: parts]:
+    with arguments.results.open("a+") as file:
+        file.seek(0)
+        done = {json.loads(line)["case"] for line in file}
+        for case in arguments.only or [one for one in cases[part - 1 :: parts] if one not in done]:
             result = attempt(*case.split("/"))
             file.write(json.dumps({"case": case, "found": result}) + "\n")
             file.flush()

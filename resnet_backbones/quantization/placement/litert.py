@@ -142,7 +142,7 @@ class LiteRTPlacer(Placer):
         return self.selection.bits(call.layer).activation
 
     def _report_activation(self, call: LeafCall, activation: str) -> None:
-        self.unsupported(call, f"activation {activation!r} has no int8 form in LiteRT")
+        self.unsupported(call.layer, f"activation {activation!r} has no int8 form in LiteRT")
 
     def _quantize_activated(self, call: LeafCall, activation: str) -> None:
         self._quantize_result(call, activation, self._bits(call))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import cached_property
+from typing import Any
 
 import tensorflow as tf
 
@@ -52,7 +53,7 @@ class Placer:
             if isinstance(layer, keras.layers.RNN) and not self.selection.stays_float(layer):
                 inside = layer._flatten_layers(include_self=False)
                 if not any(id(one) in called for one in inside):
-                    self.placement.unsupported[layer.name] = why_without_rule(layer)
+                    self.unsupported(layer, why_without_rule(layer))
 
     def rule(self, call: LeafCall) -> Rule | None:
         """The rule of the call's layer; ``None`` when it stays in float."""
@@ -60,12 +61,12 @@ class Placer:
             return None
         rule = rule_of(call.layer)
         if rule is None:
-            self.unsupported(call, why_without_rule(call.layer))
+            self.unsupported(call.layer, why_without_rule(call.layer))
         return rule
 
-    def unsupported(self, call: LeafCall, reason: str) -> None:
-        """Notes why the call's layer stays in float though nobody asked for it."""
-        self.placement.unsupported[self._labels[id(call.layer)].removeprefix(f"{self.trace.model.name}/")] = reason
+    def unsupported(self, layer: Any, reason: str) -> None:
+        """Notes why a layer stays in float though nobody asked for it."""
+        self.placement.unsupported[self._labels[id(layer)].removeprefix(f"{self.trace.model.name}/")] = reason
 
     @cached_property
     def _labels(self) -> dict[int, str]:
