@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
 import tensorflow as tf
 
-from resnet_backbones.keras_api import keras
-from resnet_backbones.keras_api.operations import is_operation
+from resnet_backbones.keras_api import IS_KERAS_3, keras
+from resnet_backbones.keras_api.operations import is_operation, operation_name
 from resnet_backbones.quantization.hooks import own_call
 from resnet_backbones.quantization.rules import resized_in_float
 
@@ -34,8 +35,30 @@ def plain_form(layer: Any) -> Callable[..., Any] | None:
 
 
 def any_form(layer: Any) -> Callable[..., Any] | None:
-    """What to call for any format in place of a layer or a bare operation: the two below."""
-    return place_of_extreme(layer) or resized_form(layer)
+    """What to call for any format in place of a layer or a bare operation: sums, and the two below."""
+    return sum_form(layer) or place_of_extreme(layer) or resized_form(layer)
+
+
+def sum_form(layer: Any) -> Callable[..., Any] | None:
+    """What to call in place of a sum, of which Keras 3 takes a part of one pixel, in a batch of one, for a bias.
+
+    Args:
+        layer: any layer, or a bare operation of a functional model.
+
+    Returns:
+        The sum of tensors as such; ``None`` for all else.
+    """
+    if operation_name(layer) != "add" and not (type(layer) is keras.layers.Add and IS_KERAS_3):
+        return None
+    own = own_call(layer)
+
+    def call(*args, **more):
+        parts = tf.nest.flatten(args)
+        alike = not more and all(tf.is_symbolic_tensor(part) for part in parts)
+        alike = alike and len({(part.shape.rank, part.dtype) for part in parts}) == 1
+        return functools.reduce(tf.add, parts) if alike else own(*args, **more)
+
+    return call
 
 
 def flat_form(layer: Any) -> Callable[..., Any] | None:

@@ -18,6 +18,8 @@ from resnet_backbones.quantization.kernel_quantizer import read
 from resnet_backbones.quantization.rules import activation_name
 
 _layers = keras.layers
+# Operations that choose among the values they read, whose range LiteRT gives their result.
+_CHOOSES = frozenset({"Max", "Min", "ResizeNearestNeighbor"})
 # Operations that leave the range of a tensor to what they read.
 _MOVES = frozenset(
     {
@@ -187,7 +189,12 @@ def kept_apart(values: Any, bits: int) -> Any:
     Returns:
         The tensor itself, or its copy if it has a range of other bits.
     """
-    if not has_range(values) or source_of(values).get_attr("num_bits") == bits:
+    if not tf.is_symbolic_tensor(values):
+        return values
+    source = source_of(values)
+    while source.type in _CHOOSES:
+        source = source_of(source.inputs[0])
+    if not source.type.startswith("FakeQuant") or source.get_attr("num_bits") == bits:
         return values
     return _pooled(values)
 
