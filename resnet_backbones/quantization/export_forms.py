@@ -238,8 +238,8 @@ def _batch_norm_scale_and_offset(layer: Any, bits: int, given: Mapping[str, Any]
 def _hard_sigmoid_in_steps(function: Callable[[Any], Any], inputs: Any, bits: int) -> Any:
     """A hard sigmoid as LiteRT computes it in integers, for an exported graph.
 
-    ``clip(slope x + 0.5, 0, 1)`` becomes ``relu6(6 slope x + 3) / 6``. Every step has a range that is known beforehand,
-    and the last one only renames the integers of the one before.
+    ``clip(slope x + 0.5, 0, 1)`` becomes ``relu6(x + 3) / 6`` where the slope is 1/6. Where it is 1/5, the range of
+    ``relu(x + 2.5) / 5`` ends where it clips. The division only renames integers, so there is one rounding.
 
     Args:
         function: the hard sigmoid; Keras 3's has slope 1/6, tf_keras' own 1/5.
@@ -255,9 +255,9 @@ def _hard_sigmoid_in_steps(function: Callable[[Any], Any], inputs: Any, bits: in
             values, -bound if symmetric else low, bound, num_bits=bits, narrow_range=symmetric
         )
 
-    if abs(6 * slope - 1) > 1e-6:
-        inputs = in_range(inputs * (6 * slope), 3.0, -3.0)  # beyond 3 the result stays the same
-    return in_range(tf.nn.relu6(inputs + 3.0), 6.0, 0.0) * (1.0 / 6.0)
+    bound = round(1 / slope, 4)
+    rectified = tf.nn.relu6(inputs + 3.0) if bound == 6.0 else tf.nn.relu(inputs + bound / 2)
+    return in_range(rectified, bound, 0.0) * (1.0 / bound)
 
 
 def _never_uniform(bias: np.ndarray) -> np.ndarray:
