@@ -35,7 +35,7 @@ test-keras3: $(VENV)/.installed  ## The tests, with Keras 3
 test-legacy: $(VENV)/.installed  ## The tests, with tf_keras
 	TF_USE_LEGACY_KERAS=1 $(BIN)/python -m pytest -n 2 --dist worksteal $(PYTEST_ARGS)
 
-test-targets: $(VENV)/.installed  ## The cases that `make test` takes with one Keras only, with the other
+test-targets: $(VENV)/.installed  ## What `make test` leaves out: slow tests, and the cases it takes with the other Keras only
 	$(BIN)/python -m pytest -n 2 --dist worksteal -m exhaustive $(PYTEST_ARGS)
 	TF_USE_LEGACY_KERAS=1 $(BIN)/python -m pytest -n 2 --dist worksteal -m exhaustive $(PYTEST_ARGS)
 

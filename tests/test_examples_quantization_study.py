@@ -112,6 +112,7 @@ def untrained(monkeypatch):
     return trained
 
 
+@pytest.mark.exhaustive  # two minutes
 def test_a_run_scores_every_detector_and_goes_on_from_its_files(untrained, tmp_path):
     study = study_detection.Study("retinanet", "resnet10t", (0,), 4)
     plan = quantization_study.QUICK

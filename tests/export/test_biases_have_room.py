@@ -120,6 +120,7 @@ DETECTORS = {
 }
 
 
+@pytest.mark.exhaustive  # half a minute
 @pytest.mark.parametrize("detector", DETECTORS)
 def test_the_heads_of_an_untrained_detector_over_an_efficientnet(detector, tmp_path):
     """What reaches them is all but zero, beside biases of -4.6."""
