@@ -149,18 +149,23 @@ def check_stateless(model: Any) -> None:
         raise ValueError(f"{_listed(found)} of {model.name!r} {_NO_FUNCTION[_ASSIGNING]}")
 
 
-def check_repeatable(trace: Trace) -> None:
+def check_repeatable(trace: Trace, *, to_train: bool = False) -> None:
     """Checks that a traced model gives the same for the same images.
 
     Args:
         trace: the traced model.
+        to_train: it is trained first. Batch norms that always train then warn only: a schedule may freeze them.
 
     Raises:
         ValueError: operations draw random numbers, or change variables; the message names them and what to do.
     """
     for kinds, reason in _NO_FUNCTION.items():
-        if found := trace.operations(*kinds):
-            raise ValueError(f"{_places(trace, found)} {reason}")
+        found = trace.operations(*kinds)
+        norms = [one for one in found if to_train and isinstance(one[1], keras.layers.BatchNormalization)]
+        if norms:
+            warnings.warn(f"{_places(trace, norms)} {reason}", UserWarning, stacklevel=2)
+        if others := [one for one in found if one not in norms]:
+            raise ValueError(f"{_places(trace, others)} {reason}")
 
 
 def check_operations(trace: Trace, scheme: Scheme) -> None:
@@ -175,7 +180,7 @@ def check_operations(trace: Trace, scheme: Scheme) -> None:
     Raises:
         ValueError: no file can hold them, or they make each call another: the message names them and what to do.
     """
-    check_repeatable(trace)
+    check_repeatable(trace, to_train=True)
     lacking: dict[tuple[str, ...], list[Any]] = {}
     needed = trace.needed()
     for operation, layer in trace.operations(*_WITHOUT):

@@ -47,7 +47,6 @@ IN_TRAINING = {
     "SpatialDropout2D": (lambda: layers.SpatialDropout2D(0.5, name="it"), "draws random numbers"),
     "GaussianNoise": (lambda: layers.GaussianNoise(0.5, name="it"), "draws random numbers"),
     "RandomContrast": (lambda: layers.RandomContrast(0.5, name="it"), "draws random numbers"),
-    "BatchNormalization": (lambda: layers.BatchNormalization(name="it"), "changes its variables"),
 }
 
 
@@ -60,6 +59,17 @@ def test_a_layer_called_in_training_for_good(kind, scheme):
         assert np.array_equal(model(IMAGES, training=False), model(IMAGES, training=False))
         return
     refused(network(lambda x: made()(x, training=True)), f"'it' of 'network' {words}.*without training=True", scheme)
+
+
+@pytest.mark.skipif(IS_KERAS_3, reason="Keras 3 runs such a layer in inference where the model is")
+def test_a_batch_norm_called_in_training_for_good(tmp_path):
+    """Training may go on, and a schedule freeze it; no file can hold it."""
+    model = network(lambda x: layers.BatchNormalization(name="it")(x, training=True))
+    words = "'it' of 'network' changes its variables.*without training=True"
+    with pytest.warns(UserWarning, match=words):
+        rb.quantize_aware(model, calibration_data=IMAGES)
+    with pytest.raises(ValueError, match=words):
+        rb.export_model(model, tmp_path / "m.tflite")
 
 
 def test_a_recurrent_layer_that_keeps_its_state():
