@@ -35,12 +35,12 @@ def plain_form(layer: Any) -> Callable[..., Any] | None:
 
 
 def any_form(layer: Any) -> Callable[..., Any] | None:
-    """What to call for any format in place of a layer or a bare operation: sums, and the two below."""
-    return sum_form(layer) or place_of_extreme(layer) or resized_form(layer)
+    """What to call for any format in place of a layer or a bare operation: the two below."""
+    return place_of_extreme(layer) or resized_form(layer)
 
 
 def sum_form(layer: Any) -> Callable[..., Any] | None:
-    """What to call in place of a sum, of which Keras 3 takes a part of one pixel, in a batch of one, for a bias.
+    """What to call for LiteRT with 16 bits in place of a sum: Keras 3 takes a part of one pixel for a bias.
 
     Args:
         layer: any layer, or a bare operation of a functional model.

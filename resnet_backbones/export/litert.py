@@ -18,7 +18,7 @@ from resnet_backbones.export.convolutions import dilated_transposes_spread
 from resnet_backbones.export.flatbuffer import Appender, read_model, write_model
 from resnet_backbones.export.graph import ExportGraph, build_graph
 from resnet_backbones.export.integer_ends import reads_nothing, with_integer_ends
-from resnet_backbones.export.layer_forms import any_form, enlarged_form, flat_form
+from resnet_backbones.export.layer_forms import any_form, enlarged_form, flat_form, sum_form
 from resnet_backbones.export.left_in_float import float_forms, without_detours
 from resnet_backbones.export.litert_file import computed_tensors, file_kernels, intermediates, timer
 from resnet_backbones.export.litert_metadata import with_standard_metadata
@@ -109,10 +109,13 @@ def emit(model: Any, request: ExportRequest) -> Emitted:
 
 
 def _forms(model: Any) -> Callable[[Any], Callable[..., Any] | None]:
-    """What to call in place of a quantized model's layers. Of tiles, LiteRT has none with 16 bits."""
+    """What to call in place of a quantized model's layers. With 16 bits LiteRT has no tiles, nor biases of sums."""
     in_float, wide = float_forms(model), any(quantizer.bits == 16 for quantizer in quantizers_of(model))
     return lambda layer: (
-        in_float(layer) or any_form(layer) or flat_form(layer) or (enlarged_form(layer) if wide else None)
+        in_float(layer)
+        or any_form(layer)
+        or flat_form(layer)
+        or (enlarged_form(layer) or sum_form(layer) if wide else None)
     )
 
 
