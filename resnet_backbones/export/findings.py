@@ -1,4 +1,4 @@
-"""What does not pass in a report, and what to do about each."""
+"""The failures of a report, and the remedy for each."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Finding(NamedTuple):
 
 
 def findings(report: ExportReport) -> list[Finding]:
-    """What does not pass, each with what to do; empty if everything that was measured does.
+    """List the failures of a report, each with its remedy; an empty list means that every measurement passes.
 
     Args:
         report: what was measured.
@@ -64,17 +64,15 @@ def _of_the_share(report: ExportReport) -> list[Finding]:
 
 
 def _put_in_integers(report: ExportReport) -> str:
-    """What to do about the layers in float that nobody chose, those with most work first."""
+    """The remedy for layers that are in float without being excluded, largest number of MACs first."""
     macs: Counter[str] = Counter()
     reasons: dict[str, str] = {}
     for operator in report.census.not_int8():
         why = report.float_reasons.get(operator.output)
-        if why is None or not why.chosen:
-            place = why.layer if why is not None and why.layer else ""
-            macs[place] += operator.macs
-            if place:
-                reasons.setdefault(place, why.text)  # type: ignore[union-attr]
-    named = [place for place, _ in macs.most_common() if place][:_MOST_NAMED]
+        if why is not None and why.layer and not why.chosen:
+            macs[why.layer] += operator.macs
+            reasons.setdefault(why.layer, why.text)
+    named = [layer for layer, _ in macs.most_common(_MOST_NAMED)]
     if not named:
         return (
             "The column 'why' of the operators that are not int8 names the reason; put bare operations into layers, "
@@ -89,16 +87,11 @@ def _put_in_integers(report: ExportReport) -> str:
 
 
 def _of_outputs(report: ExportReport) -> list[Finding]:
-    return [
-        Finding(failure, remedy)
-        for entry in report.parity
-        for failure in entry.failures
-        for remedy in [_bring_together(report, entry)]
-    ]
+    return [Finding(failure, _bring_together(report, one)) for one in report.parity for failure in one.failures]
 
 
 def _bring_together(report: ExportReport, entry: OutputParity) -> str:
-    """What to do about an output that is not Keras'."""
+    """The remedy for an output that differs from the Keras model's."""
     if not math.isfinite(entry.cosine):
         return (
             f"Output {entry.name!r} is not finite: look for NaN and infinity in the images, in the model's weights and "

@@ -17,7 +17,7 @@ _EXTREMES = {"Argmax": tf.argmax, "Argmin": tf.argmin}
 
 
 def plain_form(layer: Any) -> Callable[..., Any] | None:
-    """What to call for ONNX in place of a layer or a bare operation, with the same result.
+    """The replacement for a layer or bare operation in ONNX, with the same result.
 
     Args:
         layer: any layer, or a bare operation of a functional model.
@@ -35,12 +35,85 @@ def plain_form(layer: Any) -> Callable[..., Any] | None:
 
 
 def any_form(layer: Any) -> Callable[..., Any] | None:
-    """What to call for any format in place of a layer or a bare operation: the two below."""
+    """The replacement for a layer or bare operation in every format: the two below."""
     return place_of_extreme(layer) or resized_form(layer)
 
 
+def place_of_extreme(layer: Any) -> Callable[..., Any] | None:
+    """The replacement for a bare argmax or argmin of Keras 3, which orders -0 below 0: TensorFlow's operation.
+
+    Args:
+        layer: any layer, or a bare operation of a functional model.
+
+    Returns:
+        The operator along an axis; ``None`` for all else.
+    """
+    find = _EXTREMES.get(type(layer).__name__) if is_operation(layer) else None
+    if find is None or getattr(layer, "axis", None) is None:
+        return None
+
+    def call(values):
+        found = find(values, axis=layer.axis, output_type=tf.int32)
+        return tf.expand_dims(found, layer.axis) if layer.keepdims else found
+
+    return call
+
+
+def resized_form(layer: Any) -> Callable[..., Any] | None:
+    """The replacement for a resizing layer whose interpolation no format supports: two matrix products.
+
+    Args:
+        layer: any layer, or a bare operation of a functional model.
+
+    Returns:
+        Rows, then columns, each weighted as the layer does; ``None`` for all else.
+    """
+    as_pixels = getattr(layer, "pad_to_aspect_ratio", False) or getattr(layer, "data_format", None) == "channels_first"
+    if resized_in_float(layer) is None or as_pixels:
+        return None
+    own = own_call(layer)
+
+    def call(inputs, *_, **__):
+        height, width = inputs.shape[1:3]
+        with tf.init_scope():  # what it makes of one row, or one column, of ones
+            rows = own(tf.eye(height)[:, :, None, None] * tf.ones((1, width, 1)))[:, :, 0, 0].numpy()
+            columns = own(tf.eye(width)[:, None, :, None] * tf.ones((height, 1, 1)))[:, 0, :, 0].numpy()
+        turned = tf.matmul(tf.transpose(inputs, (0, 2, 3, 1)), tf.constant(rows))  # batch, width, channels, rows
+        turned = tf.matmul(tf.transpose(turned, (0, 3, 2, 1)), tf.constant(columns))  # batch, rows, channels, columns
+        return tf.transpose(turned, (0, 1, 3, 2))
+
+    return call
+
+
+def enlarged_form(layer: Any) -> Callable[..., Any] | None:
+    """The replacement for nearest upsampling of rows or columns, which Keras computes by reshapes and tiles.
+
+    Args:
+        layer: any layer, or a bare operation of a functional model.
+
+    Returns:
+        The resizing operator; ``None`` for all else.
+    """
+    if isinstance(layer, keras.layers.UpSampling2D):
+        nearest = layer.interpolation == "nearest" and layer.data_format == "channels_last"
+        return (lambda inputs, *_, **__: _enlarged(inputs, *layer.size)) if nearest else None
+    if not is_operation(layer):
+        return None
+    if type(layer).__name__ == "Repeat":
+        return lambda inputs: _repeated(layer.call, inputs, layer.repeats, layer.axis)
+    if str(getattr(layer, "symbol", None)).split(".")[-1] == "repeat":
+        call = layer.call
+        return lambda inputs, repeats, axis=None, **more: _repeated(
+            lambda values: call(values, repeats, axis=axis, **more), inputs, repeats, axis
+        )
+    return None
+
+
 def sum_form(layer: Any) -> Callable[..., Any] | None:
-    """What to call for LiteRT with 16 bits in place of a sum: Keras 3 takes a part of one pixel for a bias.
+    """The replacement for a sum in LiteRT with 16-bit activations.
+
+    Keras 3 adds an operand of shape (1, 1, 1, channels), an image of one pixel, as a bias, which
+    LiteRT's converter refuses.
 
     Args:
         layer: any layer, or a bare operation of a functional model.
@@ -62,7 +135,7 @@ def sum_form(layer: Any) -> Callable[..., Any] | None:
 
 
 def flat_form(layer: Any) -> Callable[..., Any] | None:
-    """What to call for LiteRT in place of a dense layer on volumes, whose bias it adds in an operator of its own.
+    """The replacement for a dense layer on volumes in LiteRT, which would add the bias in a separate operator.
 
     Args:
         layer: any layer, or a bare operation of a functional model.
@@ -81,76 +154,6 @@ def flat_form(layer: Any) -> Callable[..., Any] | None:
         return tf.reshape(outputs, (-1, *inputs.shape[1:-1], outputs.shape[-1]))
 
     return call
-
-
-def resized_form(layer: Any) -> Callable[..., Any] | None:
-    """What to call in place of a resizing layer of an interpolation that no format has: two products with matrices.
-
-    Args:
-        layer: any layer, or a bare operation of a functional model.
-
-    Returns:
-        Rows, then columns, each weighed as the layer does; ``None`` for all else.
-    """
-    as_pixels = getattr(layer, "pad_to_aspect_ratio", False) or getattr(layer, "data_format", None) == "channels_first"
-    if resized_in_float(layer) is None or as_pixels:
-        return None
-    own = own_call(layer)
-
-    def call(inputs, *_, **__):
-        height, width = inputs.shape[1:3]
-        with tf.init_scope():  # what it makes of one row, or one column, of ones
-            rows = own(tf.eye(height)[:, :, None, None] * tf.ones((1, width, 1)))[:, :, 0, 0].numpy()
-            columns = own(tf.eye(width)[:, None, :, None] * tf.ones((height, 1, 1)))[:, 0, :, 0].numpy()
-        turned = tf.matmul(tf.transpose(inputs, (0, 2, 3, 1)), tf.constant(rows))  # batch, width, channels, rows
-        turned = tf.matmul(tf.transpose(turned, (0, 3, 2, 1)), tf.constant(columns))  # batch, rows, channels, columns
-        return tf.transpose(turned, (0, 1, 3, 2))
-
-    return call
-
-
-def place_of_extreme(layer: Any) -> Callable[..., Any] | None:
-    """What to call in place of a bare argmax or argmin of Keras 3, which seeks with -0 below 0: TensorFlow's own.
-
-    Args:
-        layer: any layer, or a bare operation of a functional model.
-
-    Returns:
-        The operator along an axis; ``None`` for all else.
-    """
-    find = _EXTREMES.get(type(layer).__name__) if is_operation(layer) else None
-    if find is None or getattr(layer, "axis", None) is None:
-        return None
-
-    def call(values):
-        found = find(values, axis=layer.axis, output_type=tf.int32)
-        return tf.expand_dims(found, layer.axis) if layer.keepdims else found
-
-    return call
-
-
-def enlarged_form(layer: Any) -> Callable[..., Any] | None:
-    """What to call in place of nearest upsampling of rows or columns, which Keras makes of reshapes and tiles.
-
-    Args:
-        layer: any layer, or a bare operation of a functional model.
-
-    Returns:
-        The resizing operator; ``None`` for all else.
-    """
-    if isinstance(layer, keras.layers.UpSampling2D):
-        nearest = layer.interpolation == "nearest" and layer.data_format == "channels_last"
-        return (lambda inputs, *_, **__: _enlarged(inputs, *layer.size)) if nearest else None
-    if not is_operation(layer):
-        return None
-    if type(layer).__name__ == "Repeat":
-        return lambda inputs: _repeated(layer.call, inputs, layer.repeats, layer.axis)
-    if str(getattr(layer, "symbol", None)).split(".")[-1] == "repeat":
-        call = layer.call
-        return lambda inputs, repeats, axis=None, **more: _repeated(
-            lambda values: call(values, repeats, axis=axis, **more), inputs, repeats, axis
-        )
-    return None
 
 
 def _convolved(layer: Any, inputs: Any) -> Any:

@@ -12,6 +12,7 @@ from resnet_backbones.quantization.bias_rounding import MOST_WRITTEN
 from resnet_backbones.quantization.hooks import hook_of
 
 _OPERATOR = schema.BuiltinOperator
+_INT64 = schema.TensorType.INT64
 # Operator -> which inputs are its data, kernel and bias.
 _INPUTS = {
     _OPERATOR.CONV_2D: (0, 1, 2),
@@ -51,12 +52,11 @@ def _added(sources: Any, output: str, depthwise: bool) -> np.ndarray | None:
     """What the operator that computes a tensor adds, one value a channel."""
     found = sources.weighted(output)
     call = sources.call_of(output.split(";")[0]) if found is None else found[0]
-    hook = None if call is None else hook_of(call.layer)
+    if call is None:
+        return None
+    hook = hook_of(call.layer)
     if hook is None or (depthwise and len(hook.kernels) > 1):  # a separable convolution adds in its second part
         return None
-    rounding, layer = hook.added.get(call.index, (None, None))  # type: ignore[union-attr]
+    rounding, layer = hook.added.get(call.index, (None, None))
     added = None if rounding is None else rounding.added(layer)
     return None if added is None else added[0]
-
-
-_INT64 = schema.TensorType.INT64

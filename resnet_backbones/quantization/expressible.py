@@ -198,7 +198,7 @@ def check_operations(trace: Trace, scheme: Scheme) -> None:
 
 
 def _places(trace: Trace, found: list[Any]) -> str:
-    """Where operations are, as a subject."""
+    """The layers that compute operations, or the operations' names: the subject of a message."""
     layers = {f"{type(layer).__name__} {layer.name!r}" for _, layer in found if layer is not None}
     bare = {f"{operation.name!r}, which is no layer," for operation, layer in found if layer is None}
     return f"{_listed(sorted(layers) + sorted(bare))} of {trace.model.name!r}"

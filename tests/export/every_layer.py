@@ -124,9 +124,10 @@ OTHERS = {
     "Resizing antialias": _on(None, "Resizing", 6, 5, antialias=True),
     "UpSampling1D": _on(_rows, "UpSampling1D"),
     "UpSampling3D": _on(_volume, "UpSampling3D"),
-    **{f"{kind}Pooling1D": _on(_rows, f"{kind}Pooling1D") for kind in ("Max", "Average", "GlobalMax", "GlobalAverage")},
+    **{f"{kind}Pooling1D": _on(_rows, f"{kind}Pooling1D", 2) for kind in ("Max", "Average")},
+    **{f"Global{kind}Pooling1D": _on(_rows, f"Global{kind}Pooling1D") for kind in ("Max", "Average")},
     **{
-        f"{kind}Pooling3D": _on(_volume, f"{kind}Pooling3D")
+        f"{kind}Pooling3D": _on(_volume, f"{kind}Pooling3D", *(() if "Global" in kind else (2,)))
         for kind in ("Max", "Average", "GlobalMax", "GlobalAverage")
     },
     "AdaptiveAveragePooling2D": _on(None, "AdaptiveAveragePooling2D", 4),
@@ -190,15 +191,25 @@ OPERATIONS = {
 KINDS = {**WEIGHTED, **RECURRENT, **OTHERS, **{f"tf {name}": _operation(call) for name, call in OPERATIONS.items()}}
 
 
+# What one Keras lacks, or a CPU without oneDNN cannot run.
+NOT_EVERYWHERE = {
+    *(kind for kind in WEIGHTED if "Transpose" in kind and "dilation_rate" in kind),
+    *(f"{layer} {how}" for layer in ("UpSampling2D", "Resizing") for how in ("gaussian", "mitchellcubic")),
+    *("Resizing antialias", "AdaptiveAveragePooling2D", "RMSNormalization"),
+}
+
+
 def network(kind):
-    """A small network with one layer, or operation, of this kind; ``None`` if Keras itself cannot run it here."""
+    """A small network with one layer, or operation, of this kind; ``None`` if Keras lacks it here."""
     keras.utils.set_random_seed(1)
     image = layers.Input(IMAGES.shape[1:], batch_size=4 if kind == "stateful LSTM" else None)
     before = layers.Conv2D(4, 3, padding="same", activation="relu", bias_initializer="ones", name="before")
     try:
         values = KINDS[kind](before(image))
         keras.Model(image, values)(IMAGES, training=False)
-    except (AttributeError, NotImplementedError, TypeError, ValueError, tf.errors.OpError):
+    except (AttributeError, TypeError, ValueError, tf.errors.OpError):
+        if kind not in NOT_EVERYWHERE:
+            raise
         return None
     last = layers.Conv2D(3, 1, name="after") if len(values.shape) == 4 else layers.Dense(3, name="after")
     return keras.Model(image, last(values), name="network")
