@@ -41,7 +41,7 @@ _NAMES = {
     "register_backbone": "registry",
     "register_block": "block_registry",
     "register_quantization_rule": "quantization",
-    "register_scheme": "quantization",
+    "register_scheme": "schemes",
     "strip_quantization": "quantization",
 }
 _MODULES = ("adapters", "export", "quantization", "runtime", "weights")

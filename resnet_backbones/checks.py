@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from typing import Any
 
+from resnet_backbones.errors import did_you_mean
+
 # More than any published network reaches, and little enough to be planned in a moment: the deepest have 10,000 layers
 # (Xiao et al. 2018, https://arxiv.org/abs/1806.05393), the widest 28,280 channels (Goyal et al. 2022,
 # https://arxiv.org/abs/2202.08360).
@@ -15,9 +17,10 @@ MOST_TIMES = 64
 
 
 def one_of(field: str, value: Any, allowed: tuple[Any, ...]) -> None:
-    """Raises ``ValueError`` unless ``value`` is one of ``allowed``."""
+    """Raises ``ValueError`` unless ``value`` is one of ``allowed``; the message gives the nearest of them."""
     if value not in allowed:
-        raise ValueError(f"{field}={value!r} is not one of {', '.join(repr(item) for item in allowed)}.")
+        near = did_you_mean(str(value), [item for item in allowed if isinstance(item, str)])
+        raise ValueError(f"{field}={value!r} is not one of {', '.join(repr(item) for item in allowed)}.{near}")
 
 
 def in_range(field: str, value: Any, low: float, high: float) -> None:

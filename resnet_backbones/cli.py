@@ -5,24 +5,27 @@ TensorFlow is imported only when a command must, numpy and the rest only when it
 
 from __future__ import annotations
 
+import json
 import os
 import shlex
 import sys
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from resnet_backbones import __version__, cli_benchmark, cli_compare, cli_doctor, cli_export, cli_predict
+from resnet_backbones.checks import one_of
 from resnet_backbones.cli_common import AsJson, console, errors_in_one_line, fail, must_be_there, print_json
 from resnet_backbones.cli_streams import CannotPrintError, make_printable, own_output, without_greetings
 from resnet_backbones.cli_tables import list_table, print_info
 from resnet_backbones.errors import UnknownNameError, did_you_mean
 from resnet_backbones.files import check_not_read, check_writable
-from resnet_backbones.information import backbone_info, list_backbones
+from resnet_backbones.information import backbone_info, list_backbones, outline_of, spec_of
 from resnet_backbones.printable import escape
 from resnet_backbones.registry import find_backbone
+from resnet_backbones.specs.base import ACTIVATIONS
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -134,7 +137,7 @@ def convert(
     settings: Annotated[
         list[str] | None, typer.Option("--set", metavar="FIELD=VALUE", help="Change a field of the spec.")
     ] = None,
-    channels: Annotated[int, typer.Option(help="Input channels; other than 3, the stem is adapted.")] = 3,
+    channels: Annotated[int, typer.Option(min=1, help="Input channels; other than 3, the stem is adapted.")] = 3,
     skip_mismatch: Annotated[bool, typer.Option(help="Convert what fits; the rest is random and is named.")] = False,
     prefix: Annotated[
         str | None, typer.Option(help="Which network, where a checkpoint holds several: its names' prefix, or a part.")
@@ -145,20 +148,49 @@ def convert(
     with errors_in_one_line():
         if "://" not in source_file and not source_file.startswith("hf-hub:"):
             must_be_there(Path(source_file).expanduser())
+        from resnet_backbones.weights.names import OWN, SOURCES
+        from resnet_backbones.weights.places import check_source, written_suffix
+
         check_not_read(out, source_file)
         check_writable(out)
-        find_backbone(name)
+        written_suffix(out)
+        check_source(source_file)
+        library = source.replace("-", "_") if source else None
+        if library is not None:
+            one_of("source", library, (*SOURCES, OWN))
+        fields, entry = parse_overrides(settings or []), find_backbone(name)
+        if (spec := spec_of(entry)) is not None:
+            spec = spec.replace(**fields)
+            outline_of(spec, entry.input_size)  # raises what building it would
+            if ">" not in spec.activation:
+                one_of("activation", spec.activation, tuple(sorted(ACTIVATIONS)))
         from resnet_backbones.factory import create_backbone
         from resnet_backbones.weights.convert import convert as convert_file
-        from resnet_backbones.weights.convert import parse_overrides
 
-        backbone = create_backbone(name, input_shape=(None, None, channels), **parse_overrides(settings or []))
-        library = source.replace("-", "_") if source else None
+        backbone = create_backbone(name, input_shape=(None, None, channels), **fields)
         done = convert_file(backbone, source_file, out, source=library, skip_mismatch=skip_mismatch, prefix=prefix)
     if as_json:
         print_json({"name": name, **asdict(done), "path": out})
         return
     console().print(f"{escape(out)}: {done.arrays} arrays, {done.parameters:,} parameters of {escape(name)}")
+
+
+def parse_overrides(settings: list[str]) -> dict[str, Any]:
+    """``["conv_bias=true", "stem=deep"]`` as fields: values are JSON where they can be, else text.
+
+    Raises:
+        ValueError: a setting has no ``=``.
+    """
+    fields = {}
+    for setting in settings:
+        field, equals, text = setting.partition("=")
+        if not equals:
+            raise ValueError(f"--set takes field=value, e.g. --set bn_epsilon=1.001e-5; got {setting!r}.")
+        try:
+            fields[field] = json.loads(text)
+        except json.JSONDecodeError:
+            fields[field] = text
+    return fields
 
 
 for _command, _example in (

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
+from resnet_backbones import plugins
 from resnet_backbones.cli_common import (
     AsJson,
     at_work,
@@ -18,9 +19,11 @@ from resnet_backbones.cli_common import (
     quiet_tensorflow,
     with_options,
 )
-from resnet_backbones.export.formats import find_format
+from resnet_backbones.export.formats import Format, check_asked, find_format
+from resnet_backbones.export.request import QUANTIZED, UNCHANGED
 from resnet_backbones.files import beside, check_not_read, check_writable
 from resnet_backbones.printable import check_name, escape
+from resnet_backbones.schemes import get_scheme, precision_of
 
 EXAMPLE = (
     "Example: [bold]resnet-backbones export classifier.keras classifier.tflite --calibration-data photos --parity-data "
@@ -99,37 +102,39 @@ def export(
         for written in (out, report):
             check_not_read(written, model, calibration_data, parity_data, class_names)
         can_be_written(report, picture=report.suffix == ".md")
-        find_format(out, format).check_installed()
-        check_writable(out, folder=format == "savedmodel" or (format is None and not out.suffix))
+        row = find_format(out, format)
+        asked: dict[str, Any] = {
+            "precision": precision,
+            "target": target,
+            "layout": layout,
+            "batch": images_a_call,
+            "preprocessing": preprocessing,
+            "postprocessing": postprocessing,
+            "input_shape": input_shape,
+            "resize": resize,
+            "layers": layers,
+            "latency": latency,
+        }
+        check_asked(row, **asked, parity_data=parity_data)
+        if calibration_data is not None:
+            scheme = _scheme(row, precision, target, scheme)
+        row.check_installed()
+        check_writable(out, folder=not row.suffix)
+        names = None if class_names is None else _names(class_names)
     with errors_in_one_line(), at_work(f"exporting {model}"), quiet_tensorflow():
         from resnet_backbones.export import export_model
+        from resnet_backbones.quantization import quantize_post_training
         from resnet_backbones.saving import load_model
 
         loaded = load_model(model, compile=False)
-        names = None if class_names is None else _names(class_names)
-        if calibration_data is not None:
-            scheme = _scheme(loaded, out, format, precision, target, scheme)
-            _quantize(loaded, scheme, _images(calibration_data, loaded, input_shape, pixel_range, limit, resize))
+        if calibration_data is not None and scheme is not None:
+            _check_float(loaded)
+            images = _images(calibration_data, loaded, input_shape, pixel_range, limit, resize)
+            quantize_post_training(loaded, scheme, calibration_data=images)
         parity = None
         if parity_data is not None:
             parity = _images(parity_data, loaded, input_shape, pixel_range, limit, resize)
-        done = export_model(
-            loaded,
-            out,
-            format=format,
-            precision=precision,
-            target=target,
-            layout=layout,
-            batch=images_a_call,
-            preprocessing=preprocessing,
-            postprocessing=postprocessing,
-            class_names=names,
-            input_shape=input_shape,
-            resize=resize,
-            parity_data=parity,
-            layers=layers,
-            latency=latency,
-        )
+        done = export_model(loaded, out, format=format, class_names=names, parity_data=parity, **asked)
         done.save(report)
     if as_json:
         print_json({**done.to_dict(), "report": str(report)})
@@ -201,34 +206,32 @@ def _names(path: Path) -> list[str]:
     return names
 
 
-def _scheme(
-    model: Any, out: Path, format: str | None, precision: str | None, target: str | None, scheme: str | None
-) -> str:
-    """What a float model is quantized with, unless said: the scheme made for where the file runs."""
-    from resnet_backbones.export.request import QUANTIZED
-    from resnet_backbones.quantization import is_quantized
-
-    row = find_format(out, format)
-    if is_quantized(model):
-        raise ValueError(f"{model.name!r} is quantized already, its ranges are known: leave --calibration-data out.")
-    holding = [one for one in row.precisions if one in (*QUANTIZED, "unchanged")]
+def _scheme(row: Format, precision: str | None, target: str | None, scheme: str | None) -> str:
+    """What a float model is quantized with: as asked, else the scheme made for where the file runs."""
+    holding = [one for one in row.precisions if one in (*QUANTIZED, UNCHANGED)]
     if not holding or precision not in (None, *holding):
         raise ValueError(
             f"--calibration-data is for {' and '.join(QUANTIZED)}, not for {precision or row.name}: leave it out."
         )
-    if scheme is not None:
-        return scheme
-    if row.target is not None and (target or row.target) == "tensorrt":
-        return "gpu_int8"
-    return "edge_int16x8" if precision == "int16x8" else "edge_int8"
-
-
-def _quantize(model: Any, scheme: str, images: Any) -> None:
-    from resnet_backbones.quantization import quantize_post_training
-    from resnet_backbones.quantization.schemes import get_scheme
-
+    if scheme is None:
+        if row.target is not None and (target or row.target) == "tensorrt":
+            return "gpu_int8"
+        return "edge_int16x8" if precision == "int16x8" else "edge_int8"
+    plugins.load()  # schemes of theirs
     try:
-        get_scheme(scheme)
+        made = precision_of(get_scheme(scheme).activation_bits)
     except KeyError as error:
         raise ValueError(error.args[0]) from None
-    quantize_post_training(model, scheme, calibration_data=images)
+    if (precision or made) not in (made, UNCHANGED) or not {made, UNCHANGED} & set(holding):
+        raise ValueError(
+            f"--scheme {scheme} makes {made} files, not {precision or ' or '.join(holding)}: leave --precision out, or "
+            "give another --scheme."
+        )
+    return scheme
+
+
+def _check_float(model: Any) -> None:
+    from resnet_backbones.quantization import is_quantized
+
+    if is_quantized(model):
+        raise ValueError(f"{model.name!r} is quantized already, its ranges are known: leave --calibration-data out.")

@@ -54,7 +54,9 @@ def predict(
     with errors_in_one_line():
         must_be_there(file)
         from resnet_backbones.runtime import load
+        from resnet_backbones.runtime.programs import choose_backend
 
+        choose_backend(file, backend)  # raises
         pictures = _pictures(images, recursive, out if draw else None)
         model = load(file, backend, threads)
         settings: dict[str, Any] = {"confidence": confidence, "top_k": top_k}

@@ -89,7 +89,7 @@ def backbone_info(name: str) -> BackboneInfo:
     try:
         with plugins.guarded():
             spec = spec_of(entry)
-            known = spec and _outline(spec, entry.input_size)
+            known = spec and outline_of(spec, entry.input_size)
     except Exception as error:  # whatever a function of somebody else raises
         figures = {"problem": f"{type(error).__name__}: {error}"}
     if known:
@@ -172,7 +172,8 @@ def spec_of(entry: BackboneEntry) -> BackboneSpec | None:
     return made if isinstance(made, BackboneSpec) else None
 
 
-def _outline(spec: BackboneSpec, input_size: int) -> Outline | None:
+def outline_of(spec: BackboneSpec, input_size: int) -> Outline | None:
+    """What a spec builds, found without Keras; ``None`` where a block cannot be followed so."""
     from resnet_backbones.sketch import CannotSketch, outline  # not while names are only listed
 
     channels = (spec.preprocessing.channels if spec.preprocessing else None) or 3

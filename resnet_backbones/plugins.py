@@ -30,7 +30,7 @@ _TABLES = (
     ("specs.base", "_SPECS"),
     ("tasks", "_TASKS"),
     ("quantization.rules", "_RULES"),
-    ("quantization.schemes", "_SCHEMES"),
+    ("schemes", "_SCHEMES"),
 )
 
 # Held while modules are imported. The registries' own locks are held for dictionary work only, so that a module

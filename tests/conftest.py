@@ -35,6 +35,7 @@ KERAS_FREE = {
     "test_cli_documented.py",
     "test_cli_predict.py",
     "test_cli_streams.py",
+    "test_cli_wrong_values.py",
     "test_digits.py",
     "test_evaluation.py",
     "test_examples_generate_digits.py",

@@ -92,7 +92,7 @@ def test_a_report_that_fails_exits_with_1_and_is_kept(command_files, tmp_path, m
         (["--calibration-data", "photos", "--scheme", "edge_int"], "Did you mean 'edge_int8'"),
         (["--parity-data", "nowhere"], "no file or folder nowhere"),
         (["--report", "nowhere/report.md"], "there is no folder "),
-        (["--layout", "NCHW"], "layout cannot be chosen for format 'litert'"),
+        (["--layout", "NCHW"], "--layout cannot be chosen for format 'litert'"),
     ],
 )
 def test_what_cannot_be_exported_is_one_line_and_leaves_nothing(
@@ -199,7 +199,7 @@ def test_images_of_another_size_than_named_are_one_line(any_size, tmp_path, monk
         run("export", "any.keras", tmp_path / "m.tflite", *given)
     )
     said = one_line_error(run("export", "any.keras", tmp_path / "m.keras", "--input-shape", 32, 24, 3))
-    assert "input-shape cannot be chosen for format 'keras'" in said.replace("input_shape", "input-shape")
+    assert "--input-shape cannot be chosen for format 'keras'" in said
 
 
 @pytest.mark.parametrize("shape", [(0, 24, 3), (32, -1, 3), (32, 24), (9, 9, "three"), ("9x9", 3, 3), (9.5, 9, 3)])

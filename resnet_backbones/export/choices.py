@@ -15,9 +15,7 @@ from resnet_backbones.printable import check_name
 from resnet_backbones.quantization import quantization_of, quantizers_of
 from resnet_backbones.quantization.boundaries import check_described
 from resnet_backbones.quantization.hooks import range_labels
-
-LAYOUTS = ("NHWC", "NCHW")
-TARGETS = ("tensorrt", "onnxruntime")
+from resnet_backbones.schemes import precision_of
 
 
 def choose(
@@ -33,7 +31,7 @@ def choose(
     class_names: Sequence[str] | None = None,
     input_shape: Sequence[int] | None = None,
 ) -> ExportRequest:
-    """Fills in defaults and checks what was asked for.
+    """Fills in defaults and checks what was asked for against the model; ``formats.check_asked`` did what needs none.
 
     Args:
         model: a built Keras model.
@@ -48,30 +46,9 @@ def choose(
         input_shape: the same.
 
     Raises:
-        ValueError: an unknown value, an option the format does not have, int8 of a float model, ranges that were never
-            observed.
+        ValueError: int8 of a float model, ranges that were never observed.
     """
-    given = {
-        "target": target is not None,
-        "layout": layout is not None,
-        "batch": batch != 1,
-        "preprocessing": preprocessing is not False,
-        "postprocessing": postprocessing,
-        "input_shape": input_shape is not None,
-    }
-    for option, used in given.items():
-        if used and option not in row.options:
-            known = [other.name for other in FORMATS.values() if option in other.options]
-            raise ValueError(
-                f"{option} cannot be chosen for format {row.name!r}; formats with it: {', '.join(known) or 'none'}."
-            )
     layout, target = layout or row.layout, target or row.target
-    if layout not in LAYOUTS:
-        raise ValueError(f"Unknown layout {layout!r}; it is one of {', '.join(LAYOUTS)}.")
-    if target is not None and target not in TARGETS:
-        raise ValueError(f"Unknown target {target!r}; it is one of {', '.join(TARGETS)}.")
-    if batch is not None and (not isinstance(batch, int) or isinstance(batch, bool) or batch < 1):
-        raise ValueError(f"batch must be a whole number of images, at least 1, or None for any number; got {batch!r}.")
     if isinstance(class_names, str):
         raise TypeError(f"class_names must be a list of names; got the string {class_names!r}.")
     if class_names is not None:
@@ -119,13 +96,11 @@ def _precision(model: Any, row: Format, precision: str | None) -> str:
     if (precision is None and row.precisions != (UNCHANGED,)) or precision in QUANTIZED:
         check_described(model)
     scheme = (quantization_of(model) or {}).get("scheme")
-    own = None if scheme is None else "int16x8" if scheme["activation_bits"] == 16 else "int8"
+    own = None if scheme is None else precision_of(scheme["activation_bits"])
     if precision is None:
         precision = row.precisions[0] if own is None or row.precisions == (UNCHANGED,) else own
         if precision not in row.precisions:
             raise ValueError(_no_integers(model, row, precision))
-    if precision not in row.precisions:
-        raise ValueError(f"Unknown precision {precision!r} for {row.name}; it is one of {', '.join(row.precisions)}.")
     if precision not in QUANTIZED:
         return precision
     if scheme is None:

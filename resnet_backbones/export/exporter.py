@@ -13,18 +13,17 @@ import numpy as np
 
 from resnet_backbones.export.choices import choose
 from resnet_backbones.export.detections import PLACE
-from resnet_backbones.export.formats import Format, find_format
+from resnet_backbones.export.formats import Format, check_asked, find_format
 from resnet_backbones.export.own_images import own_images
 from resnet_backbones.export.problems import explained
 from resnet_backbones.export.reasons import float_reasons
 from resnet_backbones.export.report import ExportReport
-from resnet_backbones.export.request import UNCHANGED, Emitted, ExportRequest
+from resnet_backbones.export.request import Emitted, ExportRequest
 from resnet_backbones.export.verify import Verification
 from resnet_backbones.files import folder_written_whole, size_of, written_whole
 from resnet_backbones.quantization import quantization_of
 from resnet_backbones.quantization.calibration import image_batches
 from resnet_backbones.quantization.input_units import warn_of_other_units
-from resnet_backbones.runtime.placement import RESIZES
 from resnet_backbones.tasks import task_facts, task_of
 
 
@@ -90,27 +89,17 @@ def export_model(
     """
     path = Path(path)
     row = find_format(path, format)
-    request = choose(
-        model,
-        row,
-        precision=precision,
-        target=target,
-        layout=layout,
-        batch=batch,
-        preprocessing=preprocessing,
-        postprocessing=postprocessing,
-        class_names=class_names,
-        input_shape=input_shape,
-    )
-    if layers and parity_data is None:
-        raise ValueError("layers=True compares every layer on images: give some as parity_data.")
-    for option, wanted in (("layers", layers), ("latency", latency)):
-        if wanted and option not in row.options:
-            raise ValueError(f"{option} cannot be measured for format {row.name!r}.")
-    if resize is not None and (resize not in RESIZES or row.precisions == (UNCHANGED,)):
-        raise ValueError(
-            f"resize is one of {', '.join(RESIZES)}, in a format with metadata; got {resize!r} for {row.name!r}."
-        )
+    asked: dict[str, Any] = {
+        "precision": precision,
+        "target": target,
+        "layout": layout,
+        "batch": batch,
+        "preprocessing": preprocessing,
+        "postprocessing": postprocessing,
+        "input_shape": input_shape,
+    }
+    check_asked(row, **asked, resize=resize, layers=layers, latency=latency, parity_data=parity_data)
+    request = choose(model, row, class_names=class_names, **asked)
     emitter = row.emitter
     emitter.check(model, request)
     written = written_whole if row.suffix else folder_written_whole

@@ -10,11 +10,18 @@ from typing import TYPE_CHECKING, Any, Protocol, cast
 
 import numpy as np
 
-from resnet_backbones.errors import needed
+from resnet_backbones.checks import one_of
+from resnet_backbones.errors import did_you_mean, needed
+from resnet_backbones.export.request import UNCHANGED
+from resnet_backbones.runtime.placement import RESIZES
 
 if TYPE_CHECKING:
     from resnet_backbones.export.layers import Intermediates
     from resnet_backbones.export.request import Emitted, ExportRequest
+
+LAYOUTS = ("NHWC", "NCHW")
+TARGETS = ("tensorrt", "onnxruntime")
+_USUAL = {"batch": 1, "preprocessing": False, "postprocessing": False, "layers": False, "latency": False}  # else None
 
 
 class Emitter(Protocol):
@@ -102,7 +109,7 @@ _ROWS = (
         "resnet_backbones.export.savedmodel",
         frozenset({"input_shape", "preprocessing"}),
     ),
-    Format("keras", ".keras", ("unchanged",), "resnet_backbones.export.keras_file"),
+    Format("keras", ".keras", (UNCHANGED,), "resnet_backbones.export.keras_file"),
     Format(
         "onnx",
         ".onnx",
@@ -128,11 +135,48 @@ def find_format(path: Path, name: str | None) -> Format:
         ValueError: no such format, or none has the suffix.
     """
     if name is not None:
-        if name not in FORMATS:
-            raise ValueError(f"Unknown format {name!r}; it is one of {', '.join(FORMATS)}.")
+        one_of("format", name, tuple(FORMATS))
         return FORMATS[name]
     for row in FORMATS.values():
         if path.suffix == row.suffix:
             return row
+    near = did_you_mean(path.suffix, (row.suffix for row in FORMATS.values() if row.suffix)) if path.suffix else ""
     known = ", ".join(f"{row.suffix or 'no suffix (a folder)'} for {row.name}" for row in FORMATS.values())
-    raise ValueError(f"Cannot tell the format of {path.name!r}: name a path that ends in {known}, or give format=.")
+    raise ValueError(
+        f"Cannot tell the format of {path.name!r}: name a path that ends in {known}, or give format=.{near}"
+    )
+
+
+def check_asked(row: Format, **asked: Any) -> None:
+    """Raise for what can be seen to be wrong without a model. Imports no Keras.
+
+    Args:
+        row: the format.
+        **asked: arguments of ``export_model``; those left out have their defaults.
+
+    Raises:
+        ValueError: an unknown value, or an option the format does not have.
+    """
+    for option, value in asked.items():
+        having = [other.name for other in FORMATS.values() if option in other.options]
+        if having and row.name not in having and value != _USUAL.get(option):
+            raise ValueError(
+                f"{option}= cannot be chosen for format {row.name!r}; formats with it: {', '.join(having)}."
+            )
+    batch = asked.get("batch")
+    if batch is not None and (not isinstance(batch, int) or isinstance(batch, bool) or batch < 1):
+        raise ValueError(f"batch must be a whole number of images, at least 1, or None for any number; got {batch!r}.")
+    having = [other.name for other in FORMATS.values() if asked.get("precision") in other.precisions]
+    if having and row.name not in having:
+        raise ValueError(
+            f"precision={asked['precision']!r} cannot be chosen for format {row.name!r}, which has "
+            f"{', '.join(row.precisions)}; formats with it: {', '.join(having)}."
+        )
+    allowed = {"precision": row.precisions, "layout": LAYOUTS, "target": TARGETS, "resize": RESIZES}
+    for option, values in allowed.items():
+        if asked.get(option) is not None:
+            one_of(option, asked[option], values)
+    if asked.get("resize") is not None and row.precisions == (UNCHANGED,):
+        raise ValueError(f"resize= is carried in a file's metadata, and format {row.name!r} has none. Leave it out.")
+    if asked.get("layers") and asked.get("parity_data") is None:
+        raise ValueError("layers=True compares every layer on images: give some as parity_data.")

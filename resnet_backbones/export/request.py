@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from resnet_backbones.export.census import Census
-from resnet_backbones.export.kernels import FileKernel
-from resnet_backbones.export.sources import Sources
+if TYPE_CHECKING:
+    from resnet_backbones.export.census import Census
+    from resnet_backbones.export.kernels import FileKernel
+    from resnet_backbones.export.sources import Sources
 
 #: Precisions that hold the model's ranges.
 QUANTIZED = ("int8", "int16x8")

@@ -13,10 +13,10 @@ from resnet_backbones.quantization.placement.selection import layer_paths
 from resnet_backbones.quantization.quantizers import ActivationQuantizer, KernelQuantizer
 from resnet_backbones.quantization.rules import Rule, register_quantization_rule
 from resnet_backbones.quantization.schedule import QuantizationSchedule
-from resnet_backbones.quantization.schemes import Scheme, get_scheme, register_scheme
 from resnet_backbones.quantization.sparsity import KeepSparsity
 from resnet_backbones.quantization.strip import strip_quantization
 from resnet_backbones.quantization.summary import is_quantized, quantization_summary
+from resnet_backbones.schemes import Scheme, get_scheme, register_scheme
 
 __all__ = [
     "MSE",

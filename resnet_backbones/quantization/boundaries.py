@@ -21,7 +21,7 @@ from resnet_backbones.quantization.placement.biases import BiasSite
 from resnet_backbones.quantization.placement.selection import Selection, layer_labels
 from resnet_backbones.quantization.placement.sites import Placement, QuantizerSite
 from resnet_backbones.quantization.placement.trace import Trace
-from resnet_backbones.quantization.schemes import Scheme
+from resnet_backbones.schemes import Scheme
 
 
 def check_described(model: Any) -> None:

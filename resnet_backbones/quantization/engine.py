@@ -26,8 +26,8 @@ from resnet_backbones.quantization.placement.sites import Placement, placement_t
 from resnet_backbones.quantization.placement.trace import Trace
 from resnet_backbones.quantization.replicas import scope_of
 from resnet_backbones.quantization.schedule_state import add_schedule_state
-from resnet_backbones.quantization.schemes import Scheme, get_scheme
 from resnet_backbones.quantization.strip import quantization_state, restore_quantization
+from resnet_backbones.schemes import Scheme, get_scheme
 from resnet_backbones.tasks import task_of
 
 

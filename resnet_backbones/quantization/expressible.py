@@ -16,7 +16,7 @@ from resnet_backbones.quantization.placement.leaves import leaves_of
 from resnet_backbones.quantization.placement.selection import layer_patterns
 from resnet_backbones.quantization.placement.trace import Trace
 from resnet_backbones.quantization.rules import activation_name, concatenates, resized_in_float
-from resnet_backbones.quantization.schemes import Scheme
+from resnet_backbones.schemes import Scheme
 
 _BITS = (8, 16)
 _FORMATS = {"litert": ("LiteRT", "ONNX"), "portable": ("LiteRT", "ONNX"), "tensorrt": ("ONNX",)}  # a scheme's target's

@@ -10,7 +10,7 @@ from resnet_backbones.quantization.model import quantization_of
 from resnet_backbones.quantization.placement.leaves import leaves_of
 from resnet_backbones.quantization.placement.selection import Selection, layer_labels
 from resnet_backbones.quantization.rules import rule_of
-from resnet_backbones.quantization.schemes import Scheme
+from resnet_backbones.schemes import Scheme
 from resnet_backbones.tasks import task_of
 
 

@@ -31,8 +31,8 @@ from resnet_backbones.quantization.placement.selection import layer_labels
 from resnet_backbones.quantization.placement.sites import QuantizerSite
 from resnet_backbones.quantization.quantizers import ActivationQuantizer, BatchNormFreeze, KernelQuantizer
 from resnet_backbones.quantization.rules import activation_name, concatenates, rule_of
-from resnet_backbones.quantization.schemes import Scheme
 from resnet_backbones.quantization.traced_steps import note_traced_step
+from resnet_backbones.schemes import Scheme
 
 _HOOK = "_quantization_hook"
 

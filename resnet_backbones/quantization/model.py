@@ -29,8 +29,8 @@ from resnet_backbones.quantization import context
 from resnet_backbones.quantization.hooks import hooks_of
 from resnet_backbones.quantization.placement.sites import placement_from_dict
 from resnet_backbones.quantization.placement.trace import Trace
-from resnet_backbones.quantization.schemes import Scheme
 from resnet_backbones.quantization.weights_check import check_description, weights_description
+from resnet_backbones.schemes import Scheme
 
 _QUANTIZATION = "_quantization"
 _SAVED_MODEL = (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -109,7 +110,8 @@ def choose_backend(path: Path, backend: str | None) -> str:
             raise ValueError(f"Cannot tell what runs {path.name!r}; known are {known}. Or give backend=.")
         return _SUFFIXES[path.suffix]
     if backend not in BACKENDS:
-        raise ValueError(f"Unknown backend {backend!r}; it is one of {', '.join(BACKENDS)}.")
+        near = "".join(f" Did you mean {one!r}?" for one in difflib.get_close_matches(backend, BACKENDS, 1, 0.5))
+        raise ValueError(f"backend={backend!r} is not one of {', '.join(map(repr, BACKENDS))}.{near}")
     suffixes = BACKENDS[backend][0]
     if path.suffix not in suffixes:
         fitting = [name for name, (known, _) in BACKENDS.items() if path.suffix in known]

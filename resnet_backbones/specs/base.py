@@ -20,6 +20,13 @@ INT8_ACTIVATIONS = frozenset(
     {"relu", "relu6", "leaky_relu", "leaky_relu_001", "silu", "swish", "gelu", "hard_swish", "hard_silu"}
     | {"sigmoid", "softmax", "tanh", "hard_sigmoid"}
 )
+#: Every name of ``keras.activations``, the library's own among them. Functions that somebody registers are called
+#: ``"package>name"``.
+ACTIVATIONS = INT8_ACTIVATIONS | frozenset(
+    {"celu", "elu", "exponential", "glu", "hard_shrink", "hard_tanh", "linear", "log_sigmoid", "log_softmax", "mish"}
+    | {"selu", "soft_shrink", "softplus", "softsign", "sparse_plus", "sparse_sigmoid", "sparsemax", "squareplus"}
+    | {"tanh_shrink", "threshold"}
+)
 
 _Spec = TypeVar("_Spec", bound="BackboneSpec")
 

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import os
 from dataclasses import dataclass
-from typing import Any
 
 from resnet_backbones.backbone import Backbone
 from resnet_backbones.checks import one_of
 from resnet_backbones.files import check_not_read
-from resnet_backbones.weights.files import load_file, local_file, save
-from resnet_backbones.weights.names import SOURCES
+from resnet_backbones.weights.files import load_file, save
+from resnet_backbones.weights.names import OWN, SOURCES
+from resnet_backbones.weights.places import local_file
 from resnet_backbones.weights.published import pixels_for
-from resnet_backbones.weights.sources import OWN
 from resnet_backbones.weights.targets import find_target
 from resnet_backbones.weights.transfer import warn_of_pixels
 
@@ -68,21 +66,3 @@ def convert(
     warn_of_pixels(target, pixels_for(path, local), where, warns=False)
     save(backbone, out)
     return Converted(len(target.slots()), backbone.count_params())
-
-
-def parse_overrides(settings: list[str]) -> dict[str, Any]:
-    """``["conv_bias=true", "stem=deep"]`` as fields: values are JSON where they can be, else text.
-
-    Raises:
-        ValueError: a setting has no ``=``.
-    """
-    fields = {}
-    for setting in settings:
-        field, equals, text = setting.partition("=")
-        if not equals:
-            raise ValueError(f"--set takes field=value, e.g. --set bn_epsilon=1.001e-5; got {setting!r}.")
-        try:
-            fields[field] = json.loads(text)
-        except json.JSONDecodeError:
-            fields[field] = text
-    return fields

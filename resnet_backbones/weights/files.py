@@ -11,22 +11,12 @@ import numpy as np
 
 from resnet_backbones.backbone import Backbone
 from resnet_backbones.files import written_whole
-from resnet_backbones.weights import download, hub
-from resnet_backbones.weights.gate import regular_file
 from resnet_backbones.weights.keras_files import load_model_file, load_weights_file, write_weights
+from resnet_backbones.weights.places import local_file, written_suffix
 from resnet_backbones.weights.readers import DIGEST, KERAS_SUFFIXES, digest_of, import_safetensors, read, suffix_of
 from resnet_backbones.weights.sources import load_arrays, recognise
 from resnet_backbones.weights.targets import Target, find_target
 from resnet_backbones.weights.transfer import warn_of_pixels
-
-# Sources that ``backbone_info(name).weights`` names and that are no files.
-_BUILT = {
-    "torchvision": "weights.from_torchvision(target, model.state_dict())",
-    "keras.applications": "weights.from_keras_applications(target, model)",
-    "keras_hub": "weights.from_keras_hub(target, model)",
-}
-
-SAVED = (".safetensors", ".npz", ".weights.h5")
 
 
 def load(
@@ -85,35 +75,6 @@ def load(
         warn_of_pixels(found, pixels_for(source, path), repr(name))
 
 
-def local_file(source: str | os.PathLike[str], sha256: str | None = None) -> Path:
-    """The file that ``source`` names, on this machine, with the SHA-256 asked for; see :func:`load`."""
-    name = os.fspath(source)
-    sha256 = download.checked_sum(sha256)
-    if name.startswith(("https://", "http://")):
-        address, sha256 = download.split_url(name, sha256)
-        suffix_of(address.partition("?")[0])  # before anything is downloaded
-        return download.download(address, sha256=sha256)
-    if name.startswith(hub.PREFIX):
-        suffix_of(hub.parse(name)[2])
-        path = hub.fetch(name)
-    else:
-        library, colon, _ = name.partition(":")
-        if colon and library in _BUILT:
-            raise ValueError(
-                f"{name!r} is a model that {library} builds: build it there and give it to {_BUILT[library]}."
-            )
-        suffix_of(name)
-        path = Path(name).expanduser()
-        if not path.exists():
-            raise FileNotFoundError(
-                f"there is no weights file {str(path.absolute())!r}. Give a file on this machine, an https:// address, "
-                "or hf-hub:owner/name."
-            )
-        regular_file(path)
-    download.check_sha256(path, sha256, name=name)
-    return path
-
-
 def load_file(
     target: Target,
     path: Path,
@@ -156,9 +117,7 @@ def save(target: Any, path: str | os.PathLike[str], *, backbone: str | Backbone 
         >>> weights.save(create_backbone("resnet18"), "mine.safetensors")
     """
     path = Path(path)
-    suffix = next((suffix for suffix in SAVED if path.name.lower().endswith(suffix)), None)
-    if suffix is None:
-        raise ValueError(f"weights are written to a file ending in {', '.join(SAVED)}; got {str(path)!r}.")
+    suffix = written_suffix(path)
     found = find_target(target, backbone)
     if not found.complete and suffix != ".weights.h5":
         raise ValueError(

@@ -13,8 +13,8 @@ from resnet_backbones.registry import all_entries
 from resnet_backbones.specs.preprocessing import Preprocessing, as_preprocessing
 from resnet_backbones.variants import sources
 from resnet_backbones.weights import hub
-from resnet_backbones.weights.files import local_file
 from resnet_backbones.weights.gate import check_keras_file
+from resnet_backbones.weights.places import local_file
 from resnet_backbones.weights.readers import import_safetensors
 
 

@@ -9,11 +9,9 @@ import numpy as np
 
 from resnet_backbones.weights.arrays import Array
 from resnet_backbones.weights.checkpoints import AmbiguousError, Found, find_network, foreign
-from resnet_backbones.weights.names import CLASSIFIER, TORCH_SOURCES, find_names, sources_of
+from resnet_backbones.weights.names import CLASSIFIER, OWN, TORCH_SOURCES, find_names, sources_of
 from resnet_backbones.weights.targets import Slot, Target
 from resnet_backbones.weights.transfer import adapts, converted_shape, transfer, warn, warn_of_others
-
-OWN = "resnet_backbones"
 
 _TORCH_WEIGHTS = {
     "kernel": "weight",

@@ -65,7 +65,7 @@ def test_a_wrong_size_is_refused(name, size, asked, message, tmp_path):
 
 
 def test_a_keras_file_keeps_its_open_size(tmp_path):
-    with pytest.raises(ValueError, match="input_shape cannot be chosen for format 'keras'"):
+    with pytest.raises(ValueError, match="input_shape= cannot be chosen for format 'keras'"):
         rb.export_model(network(), tmp_path / "m.keras", input_shape=(16, 24, 3))
 
 

@@ -153,17 +153,17 @@ def test_an_int8_file_takes_pixels_as_uint8_and_prepares_them_in_integers(net, s
 
 
 def test_options_of_other_formats_are_refused(float_net, tmp_path):
-    with pytest.raises(ValueError, match="layout cannot be chosen for format 'litert'"):
+    with pytest.raises(ValueError, match="layout= cannot be chosen for format 'litert'"):
         rb.export_model(float_net, tmp_path / "m.tflite", layout="NCHW")
-    with pytest.raises(ValueError, match="batch cannot be chosen for format 'keras'; formats with it: litert"):
+    with pytest.raises(ValueError, match="batch= cannot be chosen for format 'keras'; formats with it: litert"):
         rb.export_model(float_net, tmp_path / "m.keras", batch=None)
     with pytest.raises(ValueError, match=r"height, width"):
         rb.export_model(float_net, tmp_path / "m.tflite", preprocessing=(0, 16))
-    with pytest.raises(ValueError, match="Unknown format 'bin'"):
+    with pytest.raises(ValueError, match="format='bin' is not one of 'litert'"):
         rb.export_model(float_net, tmp_path / "m.tflite", format="bin")
     with pytest.raises(ValueError, match="give some as parity_data"):
         rb.export_model(float_net, tmp_path / "m.tflite", layers=True)
-    with pytest.raises(ValueError, match="layers cannot be measured for format 'keras'"):
+    with pytest.raises(ValueError, match="layers= cannot be chosen for format 'keras'"):
         rb.export_model(float_net, tmp_path / "m.keras", layers=True, parity_data=pixels(1, 16, 16, 3))
     assert not os.listdir(tmp_path)
 

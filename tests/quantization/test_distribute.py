@@ -82,7 +82,7 @@ def main(path: str) -> None:
     from resnet_backbones.quantization.hooks import quantizers_of
     from resnet_backbones.quantization.quantizers import ActivationQuantizer
     from resnet_backbones.quantization.schedule import QuantizationSchedule
-    from resnet_backbones.quantization.schemes import Scheme
+    from resnet_backbones.schemes import Scheme
 
     images, classes = (part[: 6 * BATCH] for part in plain_digits("train", 16))
     scheme = Scheme("quick", ema_decay=0.5)  # so that every step's batch counts

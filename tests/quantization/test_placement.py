@@ -8,7 +8,7 @@ from resnet_backbones.keras_api import keras
 from resnet_backbones.quantization.placement import place
 from resnet_backbones.quantization.placement.selection import Selection
 from resnet_backbones.quantization.placement.trace import Trace
-from resnet_backbones.quantization.schemes import get_scheme
+from resnet_backbones.schemes import get_scheme
 
 layers = keras.layers
 

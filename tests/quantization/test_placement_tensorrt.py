@@ -11,7 +11,7 @@ from resnet_backbones.quantization import context, hooks_of, quantizers_of
 from resnet_backbones.quantization.placement import place
 from resnet_backbones.quantization.placement.selection import Selection
 from resnet_backbones.quantization.placement.trace import Trace
-from resnet_backbones.quantization.schemes import get_scheme
+from resnet_backbones.schemes import get_scheme
 from tests.small_nets import SPEC
 
 from .test_placement import TopDown, conv_bn, points

@@ -113,7 +113,7 @@ def test_threads_share_a_model(tmp_path, pictures, backend):
 @pytest.mark.parametrize(
     ("name", "arguments", "words"),
     [
-        ("m.onnx", {"backend": "tensorrt"}, "one of litert, onnxruntime, openvino"),
+        ("m.onnx", {"backend": "tensorrt"}, "is not one of 'litert', 'onnxruntime', 'openvino'."),
         ("m.onnx", {"backend": "litert"}, "use backend='onnxruntime' or 'openvino'"),
         ("m.bin", {}, "Cannot tell what runs"),
         ("m.onnx", {"num_threads": 0}, "num_threads"),

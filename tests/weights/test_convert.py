@@ -6,7 +6,8 @@ from typer.testing import CliRunner
 
 import resnet_backbones as rb
 from resnet_backbones import cli
-from resnet_backbones.weights.convert import convert, parse_overrides
+from resnet_backbones.cli import parse_overrides
+from resnet_backbones.weights.convert import convert
 from resnet_backbones.weights.names import find_names
 from resnet_backbones.weights.targets import find_target
 from tests.weights.models import assert_same, randomise, timm_state, tiny, values

@@ -11,7 +11,7 @@ from resnet_backbones.quantization.placement import place
 from resnet_backbones.quantization.placement.selection import Bits, Selection
 from resnet_backbones.quantization.placement.sites import Placement, placement_from_dict
 from resnet_backbones.quantization.placement.trace import LeafCall, Trace
-from resnet_backbones.quantization.schemes import Scheme
+from resnet_backbones.schemes import Scheme
 from resnet_backbones.tasks import task_of
 
 _ROUNDS = 50  # far more than layers can read one tensor in a chain

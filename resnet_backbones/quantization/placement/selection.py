@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from resnet_backbones.keras_api import added_children
 from resnet_backbones.keras_api.operations import operations_of
-from resnet_backbones.quantization.schemes import Scheme
+from resnet_backbones.schemes import Scheme
 
 
 class Bits(NamedTuple):

@@ -27,6 +27,8 @@ CLASSIFIER = "classifier"
 TORCH_SOURCES = ("timm", "torchvision")
 KERAS_SOURCES = ("keras_applications", "keras_hub")
 SOURCES = TORCH_SOURCES + KERAS_SOURCES
+#: This library's own names.
+OWN = "resnet_backbones"
 
 NameFunction = Callable[[str, Any], str]
 PrepareFunction = Callable[[Mapping[str, Any], Any], Mapping[str, Any]]

@@ -31,7 +31,7 @@ def test_ranges_of_other_bits(pictures, tmp_path):
 
 @pytest.mark.parametrize(
     ("options", "message"),
-    [({"target": "openvino"}, "Unknown target"), ({"layout": "CHW"}, "Unknown layout"), ({"batch": 0}, "batch")],
+    [({"target": "openvino"}, "target='openvino' is"), ({"layout": "CHW"}, "layout='CHW' is"), ({"batch": 0}, "batch")],
 )
 def test_unknown_choices(options, message, edge_backbone, tmp_path):
     with pytest.raises(ValueError, match=message):

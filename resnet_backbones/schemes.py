@@ -1,10 +1,11 @@
-"""Quantization schemes: what is quantized, and how. Data only; placement and export read it."""
+"""Quantization schemes: what is quantized, and how. Data only, without Keras; placement and export read it."""
 
 from __future__ import annotations
 
-import difflib
 from dataclasses import asdict, dataclass, replace
 from typing import Any
+
+from resnet_backbones.errors import did_you_mean
 
 TARGETS = ("litert", "tensorrt", "portable")
 
@@ -67,6 +68,11 @@ class Scheme:
         return asdict(self)
 
 
+def precision_of(activation_bits: int) -> str:
+    """What files of a scheme hold: ``"int16x8"`` for activations of 16 bits, else ``"int8"``."""
+    return "int16x8" if activation_bits == 16 else "int8"
+
+
 _SCHEMES: dict[str, Scheme] = {}
 
 
@@ -101,11 +107,9 @@ def get_scheme(scheme: str | Scheme) -> Scheme:
     if isinstance(scheme, Scheme):
         return scheme
     if scheme not in _SCHEMES:
-        near = difflib.get_close_matches(str(scheme), _SCHEMES, n=3, cutoff=0.4)
-        hint = f" Did you mean {' or '.join(map(repr, near))}?" if near else ""
         raise KeyError(
-            f"No quantization scheme is called {scheme!r}.{hint} Known: {', '.join(sorted(_SCHEMES))}. "
-            "Add your own with register_scheme(Scheme(...))."
+            f"No quantization scheme is called {scheme!r}.{did_you_mean(str(scheme), _SCHEMES)} Known: "
+            f"{', '.join(sorted(_SCHEMES))}. Add your own with register_scheme(Scheme(...))."
         )
     return _SCHEMES[scheme]
 
