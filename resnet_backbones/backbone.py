@@ -21,6 +21,7 @@ from resnet_backbones.keras_api import (
     keras,
     named_with_parts,
     serializable,
+    serialized_as_in_keras_files,
 )
 from resnet_backbones.layers.keras_parts import KerasParts
 from resnet_backbones.networks import build
@@ -224,8 +225,10 @@ class WrappedBackbone(Backbone):
     def get_config(self) -> dict[str, Any]:
         """The graph itself, and the levels."""
         plain = keras.Model(self.inputs[0], self.output, name=self.name)
+        with serialized_as_in_keras_files():
+            model = keras.saving.serialize_keras_object(plain)
         return {
-            "model": keras.saving.serialize_keras_object(plain),
+            "model": model,
             "levels": self.pyramid_level_inputs,
             "name": self.name,
             "trainable": self.trainable,
@@ -234,7 +237,8 @@ class WrappedBackbone(Backbone):
     @classmethod
     def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> Backbone:
         """The backbone that ``get_config`` described."""
-        model = keras.saving.deserialize_keras_object(config["model"], custom_objects=custom_objects)
+        with serialized_as_in_keras_files():
+            model = keras.saving.deserialize_keras_object(config["model"], custom_objects=custom_objects)
         return cls(**{**config, "model": model})._loaded()
 
 

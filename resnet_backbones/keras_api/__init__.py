@@ -15,6 +15,7 @@ from resnet_backbones.keras_api.models import (
     leaf_and_nested_layers,
     producer,
     rename,
+    serialized_as_in_keras_files,
 )
 from resnet_backbones.keras_api.policies import (
     computing_in_float32,
@@ -72,6 +73,7 @@ __all__ = [
     "rename",
     "same_on_every_replica",
     "serializable",
+    "serialized_as_in_keras_files",
     "set_float32",
     "tfmot_quantizers",
     "variable_path",

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from resnet_backbones.keras_api.models import is_writing_saved_model
 from resnet_backbones.keras_api.running import IS_KERAS_3, keras
 
 _BUILT_WITH = "built_with_training"  # an argument that outer models keep for the call, and save
@@ -42,3 +43,17 @@ class KeepsTraining:
         def compute_output_spec(self, inputs: Any, training: Any = None, mask: Any = None, **_: Any) -> Any:
             """The symbolic outputs for symbolic inputs."""
             return super().compute_output_spec(inputs, training=training, mask=mask)  # type: ignore[misc]
+
+    else:
+
+        @property
+        def trainable(self) -> bool:
+            """Whether it trains; set, its layers do alike."""
+            return self._trainable
+
+        @trainable.setter
+        def trainable(self, value: bool) -> None:
+            if is_writing_saved_model():  # or reads one: what was built has the layers' own
+                self._trainable = value
+            else:
+                keras.Model.trainable.fset(self, value)

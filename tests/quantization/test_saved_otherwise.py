@@ -64,12 +64,49 @@ def backbone():
     return made
 
 
+def wrapped(kind="plain"):
+    """A backbone by ``rb.from_model`` with a frozen layer."""
+    image = layers.Input((16, 16, 3))
+    first = layers.Conv2D(4, 3, 2, "same", name="first", trainable=False)
+    last = layers.Conv2D(4, 3, 2, "same", name="last")
+    if kind == "sequential":
+        made = keras.Sequential([image, first, layers.ReLU(), last])
+    elif kind == "pyramid":
+        x = layers.Conv2D(4, 3, 2, "same")(image)
+        made = keras.Model(image, [last(x), first(image)])
+    else:
+        made = keras.Model(image, last(layers.ReLU()(layers.BatchNormalization()(first(image)))))
+    return rb.from_model(made, {"P1": "first", "P2": "last"}, name=f"{kind}_backbone")
+
+
+def nested(kind):
+    made = wrapped(kind)
+    return keras.Model(image := layers.Input((16, 16, 3)), layers.Dense(3)(layers.Flatten()(made(image))))
+
+
+def of_every_kind():
+    yield from (backbone(), backbone().feature_extractor(), tf_keras_model(), nested("plain"), nested("sequential"))
+    yield from (rb.adapters.keras_cv.image_classifier(made, num_classes=3) for made in (backbone(), wrapped()))
+    for kind in ("plain", "sequential", "pyramid"):
+        yield from (wrapped(kind), wrapped(kind).feature_extractor())
+
+
+def flags(model):
+    return [(one.name, one.trainable) for one in model._flatten_layers()]
+
+
 @pytest.mark.skipif(IS_KERAS_3, reason="Keras 3 has no save_format")
 def test_float_models_are_saved_models_of_tf_keras(tmp_path):
-    for number, model in enumerate((backbone(), tf_keras_model())):
+    for number, model in enumerate(of_every_kind()):
         model.save(tmp_path / str(number), save_format="tf")
         loaded = keras.models.load_model(tmp_path / str(number))
-        np.testing.assert_allclose(outputs(loaded), outputs(model), atol=1e-6)
+        assert type(loaded) is type(model)
+        assert flags(loaded) == flags(model)
+        expected = tf.nest.flatten(model(IMAGES, training=False))
+        for one, other in zip(tf.nest.flatten(loaded(IMAGES, training=False)), expected, strict=True):
+            np.testing.assert_allclose(one, other, atol=1e-6)
+        if isinstance(model, rb.Backbone):
+            assert loaded.feature_info == model.feature_info
 
 
 @pytest.mark.skipif(IS_KERAS_3, reason="Keras 3 has no save_format")
