@@ -20,7 +20,7 @@ def rename(layer: Any, name: str) -> None:
 
 
 def is_writing_saved_model() -> bool:
-    """Whether tf_keras is just now writing (``model.save(folder, save_format="tf")``) or reading a SavedModel folder."""
+    """Whether tf_keras writes (``model.save(folder, save_format="tf")``) or reads a SavedModel folder just now."""
     return not IS_KERAS_3 and saved_model_folders().in_tf_saved_model_scope()
 
 
