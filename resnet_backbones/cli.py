@@ -17,7 +17,7 @@ import typer
 
 from resnet_backbones import __version__, cli_benchmark, cli_compare, cli_doctor, cli_export, cli_predict
 from resnet_backbones.checks import one_of
-from resnet_backbones.cli_common import AsJson, console, errors_in_one_line, fail, must_be_there, print_json
+from resnet_backbones.cli_common import AsJson, console, errors_in_one_line, fail, must_be_there, print_json, say
 from resnet_backbones.cli_streams import CannotPrintError, make_printable, own_output, without_greetings
 from resnet_backbones.cli_tables import list_table, print_info
 from resnet_backbones.errors import UnknownNameError, did_you_mean
@@ -53,7 +53,7 @@ def main() -> None:
 
 def _version(asked: bool) -> None:
     if asked:
-        typer.echo(f"resnet-backbones {__version__}")
+        say(f"resnet-backbones {__version__}")
         raise typer.Exit
 
 

@@ -44,9 +44,21 @@ def console(*, error: bool = False) -> Console:
     return Console(stderr=error, highlight=False, width=None if stream.isatty() else 140)
 
 
+# Rich's tables in letters that every terminal has; what else one lacks is escaped (``cli_streams``).
+_LINES = dict.fromkeys(range(0x250C, 0x254C), "+") | {0x2500: "-", 0x2501: "-", 0x2502: "|", 0x2503: "|"}
+
+
+def say(text: str) -> None:
+    """Prints text. ``typer.echo`` would write UTF-8 to a terminal of ASCII."""
+    if (getattr(sys.stdout, "encoding", None) or "utf-8").lower() not in ("utf-8", "utf8"):
+        text = text.translate(_LINES)
+    sys.stdout.write(text + "\n")
+    sys.stdout.flush()
+
+
 def print_json(data: Any) -> None:
     """Prints plain values as JSON; NaN and infinity as null."""
-    typer.echo(json_text(data, indent=2))
+    say(json_text(data, indent=2))
 
 
 def fail(message: str) -> typer.Exit:

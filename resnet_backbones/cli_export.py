@@ -17,6 +17,7 @@ from resnet_backbones.cli_common import (
     must_be_there,
     print_json,
     quiet_tensorflow,
+    say,
     with_options,
 )
 from resnet_backbones.export.formats import Format, check_asked, find_format
@@ -140,7 +141,7 @@ def export(
         print_json({**done.to_dict(), "report": str(report)})
     else:
         text, heading, steps = str(done).partition("\nWhat to do\n")
-        typer.echo(text + heading + with_options(steps))
+        say(text + heading + with_options(steps))
         console().print(f"Report: {escape(str(report))}", soft_wrap=True)
     if not done.passed:
         raise typer.Exit(1)
@@ -158,7 +159,7 @@ def check(
     if as_json:
         print_json(found.to_dict())
     else:
-        typer.echo(str(found))
+        say(str(found))
     if not found.ok:
         raise typer.Exit(1)
 

@@ -10,7 +10,7 @@ from rich import box
 from rich.table import Table
 from tqdm import tqdm
 
-from resnet_backbones.cli_common import AsJson, console, errors_in_one_line, must_be_there, print_json
+from resnet_backbones.cli_common import AsJson, console, errors_in_one_line, must_be_there, print_json, say
 from resnet_backbones.files import beside, written_whole
 from resnet_backbones.json_text import json_text
 from resnet_backbones.printable import escape
@@ -73,7 +73,7 @@ def predict(
             own = {"image": str(picture), "picture": annotated and str(annotated)}
             if as_lines:
                 for record in result.to_records():
-                    typer.echo(json_text({"file": str(file), **own, **record}))
+                    say(json_text({"file": str(file), **own, **record}))
             elif as_json:
                 found.append({**own, **result.to_dict()})
                 records += [{**own, **record} for record in result.to_records()]

@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import typer
@@ -58,6 +59,47 @@ def test_predictions_that_cannot_be_printed_are_no_fault_of_a_file(form, ending,
     done = shell(f"predict {file} {photos} --recursive --no-draw --top 4 {form}{ending}")
     assert done.stderr == said
     assert done.returncode == 1 or not said
+
+
+LARGE = {
+    "export": "export b.keras Ü[x].tflite --precision float32",
+    "convert": "convert b.npz Ü[x].npz --name tiny_net",
+    "compare": "compare tiny_net --size 32 --runs 1 --budget-ms 1000",
+}
+STREAMS = ["nobody", "full", "ascii", "terminal"]
+
+
+@pytest.fixture(scope="module")
+def large(tmp_path_factory):
+    """(command, stream) -> exit code, standard output and error."""
+    folder = tmp_path_factory.mktemp("streams")
+    asked = [(line, stream) for line in LARGE.values() for stream in STREAMS]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "TERM": "xterm"}
+    child = [sys.executable, Path(__file__).with_name("streams_child.py")]
+    done = subprocess.run(
+        child, input=json.dumps(asked), capture_output=True, text=True, cwd=folder, env=environment, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    answers = [json.loads(line) for line in done.stdout.splitlines()]
+    return {(line.split()[0], stream): found for line, stream, *found in answers}
+
+
+@pytest.mark.parametrize("stream", STREAMS)
+@pytest.mark.parametrize("command", LARGE)
+def test_no_standard_output_ends_a_large_command_in_a_traceback(large, command, stream):
+    code, out, errors = large[command, stream]
+    assert "Traceback" not in out + errors
+    assert "\x1b[3" not in out  # NO_COLOR, on a terminal
+    assert code == (1 if stream in ("nobody", "full") else 0), errors
+    if stream == "full":
+        assert errors == FULL
+    elif stream == "ascii":
+        assert out.isascii()
+        assert "tiny_net" in out or r"\xdc[x]" in out
+    elif stream == "terminal":
+        assert "tiny_net" in out or "Ü[x]" in out
+    else:
+        assert (out, errors) == ("", "")
 
 
 NOISY = """

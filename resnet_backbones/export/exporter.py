@@ -24,6 +24,7 @@ from resnet_backbones.files import folder_written_whole, size_of, written_whole
 from resnet_backbones.quantization import quantization_of
 from resnet_backbones.quantization.calibration import image_batches
 from resnet_backbones.quantization.input_units import warn_of_other_units
+from resnet_backbones.runtime.programs import named_in_utf8
 from resnet_backbones.tasks import task_facts, task_of
 
 
@@ -100,6 +101,8 @@ def export_model(
     }
     check_asked(row, **asked, resize=resize, layers=layers, latency=latency, parity_data=parity_data)
     request = choose(model, row, class_names=class_names, **asked)
+    if not row.suffix and not named_in_utf8(path):
+        raise ValueError(f"TensorFlow writes folders whose names are UTF-8; {str(path)!r} is none: give another name.")
     emitter = row.emitter
     emitter.check(model, request)
     written = written_whole if row.suffix else folder_written_whole

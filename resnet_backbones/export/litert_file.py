@@ -11,7 +11,7 @@ from tensorflow.lite.python import schema_py_generated as schema
 
 from resnet_backbones.export.flatbuffer import kind_of, read_model
 from resnet_backbones.export.kernels import FileKernel
-from resnet_backbones.runtime.litert import dequantize, quantize
+from resnet_backbones.runtime.litert import dequantize, model_at, quantize
 from resnet_backbones.runtime.metadata import read_metadata
 
 _OPERATOR = schema.BuiltinOperator
@@ -84,7 +84,7 @@ def intermediates(
     from ai_edge_litert.interpreter import Interpreter, OpResolverType
 
     interpreter = Interpreter(
-        model_path=str(path),
+        **model_at(path),
         experimental_preserve_all_tensors=True,
         experimental_op_resolver_type=OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES,
     )
@@ -122,7 +122,7 @@ def timer(path: Path, threads: int) -> Callable[[], None]:
     """
     from ai_edge_litert.interpreter import Interpreter
 
-    interpreter = Interpreter(model_path=str(path), num_threads=threads)
+    interpreter = Interpreter(**model_at(path), num_threads=threads)
     interpreter.allocate_tensors()
     (entry,) = interpreter.get_input_details()
     noise = np.random.default_rng(0).uniform(0, 100, entry["shape"])

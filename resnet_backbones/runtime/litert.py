@@ -11,7 +11,13 @@ from typing import Any
 import numpy as np
 
 from resnet_backbones.runtime.outputs import Output
-from resnet_backbones.runtime.programs import check_input
+from resnet_backbones.runtime.programs import check_input, file_or_content
+
+
+def model_at(path: str | os.PathLike[str]) -> dict[str, str | bytes]:
+    """The arguments that give LiteRT's interpreter a file."""
+    given = file_or_content(path)
+    return {"model_path": given} if isinstance(given, str) else {"model_content": given}
 
 
 class LiteRTProgram:
@@ -34,7 +40,7 @@ class LiteRTProgram:
                 'The runtime needs LiteRT (ai-edge-litert): pip install "resnet-backbones[runtime]".'
             ) from error
         try:
-            self._interpreter = Interpreter(model_path=str(Path(path)), num_threads=num_threads)
+            self._interpreter = Interpreter(**model_at(path), num_threads=num_threads)
             self._interpreter.allocate_tensors()
         except (ValueError, RuntimeError) as error:
             raise ValueError(

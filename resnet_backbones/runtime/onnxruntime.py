@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from resnet_backbones.runtime.outputs import Output
-from resnet_backbones.runtime.programs import check_input, to_input
+from resnet_backbones.runtime.programs import check_input, file_or_content, to_input
 
 _TYPES = {
     "tensor(float)": np.float32,
@@ -45,7 +45,8 @@ class ONNXRuntimeProgram:
         options.log_severity_level = _FATAL
         options.intra_op_num_threads = num_threads or 0
         try:
-            self._session = onnxruntime.InferenceSession(str(Path(path)), options, providers=["CPUExecutionProvider"])
+            given = file_or_content(path)
+            self._session = onnxruntime.InferenceSession(given, options, providers=["CPUExecutionProvider"])
         except Exception as error:  # ONNX Runtime's exceptions share no base class of their own
             raise ValueError(
                 f"ONNX Runtime cannot load {path}: {error}. The file is cut short, damaged, no .onnx, or uses "

@@ -13,7 +13,7 @@ import numpy as np
 from resnet_backbones.runtime.flatbuffer import End, holds_four_bits, read_ends
 from resnet_backbones.runtime.litert import quantize
 from resnet_backbones.runtime.outputs import Output
-from resnet_backbones.runtime.programs import check_input, to_input
+from resnet_backbones.runtime.programs import check_input, file_or_content, to_input
 
 _FLOAT = (0.0, 0)
 
@@ -39,12 +39,15 @@ class OpenVINOProgram:
             raise ImportError('This backend needs OpenVINO: pip install "resnet-backbones[openvino]".') from error
         path = Path(path)
         given, returned = read_ends(path) if path.suffix == ".tflite" else ([], [])
+        content = file_or_content(path)
+        if path.suffix == ".tflite" and isinstance(content, bytes):
+            raise ValueError(f"OpenVINO takes .tflite files whose names are UTF-8; {str(path)!r} is none: rename it.")
         settings: dict[str, Any] = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": "f32"}
         if num_threads is not None:
             settings["INFERENCE_NUM_THREADS"] = num_threads
         try:
             core = openvino.Core()
-            self._model = core.compile_model(core.read_model(str(path)), "CPU", settings)
+            self._model = core.compile_model(core.read_model(content), "CPU", settings)
         except (RuntimeError, TypeError, ValueError) as error:
             if path.suffix == ".tflite" and holds_four_bits(path):
                 raise ValueError(

@@ -122,6 +122,16 @@ def choose_backend(path: Path, backend: str | None) -> str:
     return backend
 
 
+def named_in_utf8(path: str | os.PathLike[str]) -> bool:
+    """Whether a path is text in UTF-8, which engines want; on Linux a name may be any bytes."""
+    return not any("\ud800" <= letter <= "\udfff" for letter in os.fspath(path))
+
+
+def file_or_content(path: str | os.PathLike[str]) -> str | bytes:
+    """What an engine is given: the path, or the file's content where no engine can say its name."""
+    return os.fspath(path) if named_in_utf8(path) else Path(path).read_bytes()
+
+
 def to_input(values: np.ndarray, dtype: Any) -> np.ndarray:
     """Floats as a graph's input wants them; integer inputs are rounded and clipped.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import threading
 
@@ -175,3 +176,10 @@ def test_onnx_inputs_of_open_size_and_several_inputs_are_errors(tmp_path):
     (tmp_path / "two.onnx").write_bytes(data)
     with pytest.raises(ValueError, match="2 inputs"):
         runtime.load(tmp_path / "two.onnx")
+
+
+@pytest.mark.parametrize("backend", ["onnxruntime", "openvino"])
+def test_files_of_any_name_are_read(tmp_path, backend):
+    name = tmp_path / os.fsdecode(b"\xff \xc3.onnx")  # no UTF-8
+    name.write_bytes(onnx_models.classifier())
+    assert runtime.load(name, backend).task == "tensors"

@@ -41,6 +41,7 @@ from resnet_backbones.quantization import context
 from resnet_backbones.quantization.float_layers import float_layers
 from resnet_backbones.quantization.hooks import hooks_of
 from resnet_backbones.runtime.metadata import append_metadata
+from resnet_backbones.runtime.programs import file_or_content
 from resnet_backbones.tasks import task_facts
 
 
@@ -94,7 +95,7 @@ def timer(path: Path, threads: int) -> Callable[[], object]:
     """
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
-    session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    session = onnxruntime.InferenceSession(file_or_content(path), options, providers=["CPUExecutionProvider"])
     (entry,) = session.get_inputs()
     shape = [size if isinstance(size, int) else 1 for size in entry.shape]
     noise = {entry.name: np.random.default_rng(0).uniform(0, 1, shape).astype(np.float32)}
