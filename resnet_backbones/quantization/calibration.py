@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 import warnings
@@ -20,6 +21,10 @@ from resnet_backbones.quantization.input_units import warn_of_other_units
 from resnet_backbones.quantization.observers import BINS, Observer, Seen, get_observer
 from resnet_backbones.quantization.quantizers import ActivationQuantizer
 
+READ = (
+    "Pictures are brought to the model's size and channels with PIL.Image.open(path).convert('RGB').resize((width, "
+    "height)); give numpy.stack of them."
+)
 _SAMPLE = 4  # images that are kept of the calibration data
 _samples: weakref.WeakKeyDictionary[Any, np.ndarray] = weakref.WeakKeyDictionary()
 MOST_BATCHES = 256  # that are read of data without a known end
@@ -33,10 +38,10 @@ def calibrate(model: Any, data: Any, observer: str | Observer = "min_max", *, ma
 
     Args:
         model: a quantized model.
-        data: images, or whatever the model takes: an array (N, H, W, C), a batched ``tf.data.Dataset``, or any iterable
-            of batches, a generator too; of tuples and ``{"images": ...}`` the images are taken. For a model of
-            several inputs: a dictionary of arrays by input name, batches of such dictionaries, or batches
-            ``((left, right), labels)``.
+        data: images, or whatever the model takes: an array (N, H, W, C), a batched ``tf.data.Dataset``, a list of
+            Pillow's pictures, or any iterable of batches, a generator too; of tuples and ``{"images": ...}`` the images
+            are taken. For a model of several inputs: a dictionary of arrays by input name, batches of such
+            dictionaries, or batches ``((left, right), labels)``.
         observer: ``"min_max"`` (all that was seen), ``"moving_average"`` (of the batches' bounds), ``"percentile"``
             (99.99 % of the values), ``"mse"`` (least squared error), or an instance such as ``Percentile(99.9)``.
         max_batches: most batches to read. ``None``: all of what has a known end; of a generator, a repeated data set
@@ -114,6 +119,7 @@ class _Run:
         self._model, self._histograms = model, histograms
         #: The names of the model's inputs; empty where they cannot be told.
         self.inputs = tuple(tensor.name.split(":")[0] for tensor in getattr(model, "inputs", None) or ())
+        self._shapes = [tuple(tensor.shape) for tensor in getattr(model, "inputs", None) or ()]
         self._quantizers: list[ActivationQuantizer] = []
         self._observe = tf.function(lambda images: self._traced(images), autograph=False, reduce_retracing=True)
 
@@ -133,6 +139,10 @@ class _Run:
                     f"Batch {number} of the calibration data holds NaN or infinity; no range was changed. Clean the "
                     "images, or their preprocessing, and calibrate again."
                 )
+        named = isinstance(images, dict) and set(self.inputs) <= set(images)
+        for tensor, of in zip([images[key] for key in self.inputs] if named else given, self._shapes, strict=False):
+            if len(of) == len(tensor.shape) and not tensor.shape.is_compatible_with(of):
+                raise ValueError(self._wrong_shape(images, number))  # a function of open sizes would not
         try:
             found = self._observe(images)
         except (ValueError, tf.errors.OpError) as error:
@@ -165,8 +175,12 @@ class _Run:
         types = ", ".join(dict.fromkeys(tensor.dtype.name for tensor in tf.nest.flatten(images)))
         message = f"The model does not run on batch {number} of the calibration data, {types} of shape {shapes}"
         message += f": it takes {expected}. No range was changed."
-        if isinstance(shapes, tuple) and isinstance(expected, tuple) and len(shapes) == len(expected) - 1:
+        if not (isinstance(shapes, tuple) and isinstance(expected, tuple)):
+            return message
+        if len(shapes) == len(expected) - 1:
             message += " The batch axis is missing: add .batch(16) to the data set, or images[None] to an image."
+        elif len(shapes) == len(expected) == 4:
+            message += f" {READ}"
         return message
 
 
@@ -215,9 +229,9 @@ def image_batches(
     """
     if most is not None and most < 1:
         raise ValueError(f"The number of batches to read must be at least 1, got {most}.")
-    data = _as_numpy(data)
+    data = _stacked(_as_numpy(data))
     if isinstance(data, dict):
-        data = {key: _as_numpy(value) for key, value in data.items()}
+        data = {key: _stacked(_as_numpy(value)) for key, value in data.items()}
     if _is_array(data) or (isinstance(data, dict) and data and all(map(_is_array, data.values()))):
         arrays = tf.nest.flatten(data)
         shapes = ", ".join(str(tuple(array.shape)) for array in arrays)
@@ -256,6 +270,8 @@ def image_batches(
             images = {key: images[key] for key in inputs}
         elif isinstance(images, dict) and "images" in images and len(inputs) < 2:
             images = images["images"]
+        if isinstance(images, str | bytes | os.PathLike):
+            raise ValueError(f"{name} holds paths or text, such as {images!r:.80}, where images are wanted. {READ}")
         try:
             yield tf.nest.map_structure(lambda one: tf.convert_to_tensor(_as_numpy(one)), images)
         except (TypeError, ValueError) as error:
@@ -266,8 +282,26 @@ def image_batches(
 
 
 def _as_numpy(data: Any) -> Any:
-    """A tensor of torch as an array; anything else as it is."""
-    return data.detach().cpu().numpy() if hasattr(data, "detach") else data
+    """A tensor of torch as an array, a picture of Pillow as a batch of one; anything else as it is."""
+    if not _is_picture(data):
+        return data.detach().cpu().numpy() if hasattr(data, "detach") else data
+    if data.mode not in ("L", "RGB", "RGBA"):
+        raise ValueError(f"a picture of mode {data.mode!r} must be converted, picture.convert('RGB')")
+    return np.asarray(data).reshape(1, data.height, data.width, -1)
+
+
+def _is_picture(data: Any) -> bool:
+    """Whether it is an image of Pillow, which is not imported for that."""
+    pillow = sys.modules.get("PIL.Image")
+    return pillow is not None and isinstance(data, pillow.Image)
+
+
+def _stacked(data: Any) -> Any:
+    """A list of pictures that are alike as one array; anything else as it is."""
+    pictures = isinstance(data, (list, tuple)) and all(map(_is_picture, data))
+    if pictures and len({(picture.size, picture.mode) for picture in data}) == 1:
+        return np.concatenate([_as_numpy(picture) for picture in data])
+    return data
 
 
 def _is_array(data: Any) -> bool:
@@ -281,7 +315,9 @@ def _length(data: Any) -> int | None:
     if isinstance(data, tf.data.Dataset):
         count = int(data.cardinality())
         return count if count >= 0 else None
-    return len(data) if isinstance(data, Sized) else None
+    with contextlib.suppress(TypeError):  # of tf_keras' symbolic tensors, which are refused later
+        return len(data) if isinstance(data, Sized) else None
+    return None
 
 
 def _count(data: Any, most: int | None) -> int | None:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import itertools
 import warnings
+from pathlib import Path
 
 import numpy as np
 import pytest
 import tensorflow as tf
+from PIL import Image
 
 import resnet_backbones as rb
 from resnet_backbones.keras_api import keras, keras_name
@@ -46,7 +48,21 @@ def of_images():
     return keras.Model(image, layers.Dense(2)(layers.GlobalAveragePooling2D()(layers.Conv2D(4, 3)(image))))
 
 
+READ = r"PIL\.Image\.open\(path\)\.convert\('RGB'\)\.resize"
+
+
+def pictures(mode="RGB", sizes=((8, 8), (8, 8))):
+    """Pictures of Pillow, of widths and heights."""
+    return [Image.fromarray(RANDOM.integers(0, 255, (*size[::-1], 3)).astype("uint8")).convert(mode) for size in sizes]
+
+
 GOOD = {
+    "pictures": (of_images, pictures()),
+    "a picture": (of_images, pictures()[0]),
+    "pictures and labels": (of_images, [(picture, 1) for picture in pictures()]),
+    "a generator's pictures": (of_images, (picture for picture in pictures())),
+    "pictures by name": (lambda: of_two(), {"images": pictures(), "facts": FACTS[:2]}),
+    "pictures under a key": (of_images, [{"images": picture} for picture in pictures()]),
     "vectors": (of_vectors, FACTS),
     "batches of vectors": (of_vectors, [FACTS[:4], FACTS[4:]]),
     "vectors and labels": (of_vectors, [(FACTS, np.zeros(20))]),
@@ -98,7 +114,29 @@ BAD = {
     "text": (of_images, IMAGES.astype(str), ValueError, "batch 1 of the calibration data, string of shape"),
     "bytes": (of_images, IMAGES.astype("S4"), ValueError, "batch 1 of the calibration data, string of shape"),
     "objects": (of_images, IMAGES.astype(object), ValueError, "cannot become a tensor"),
-    "paths": (of_images, ["a.png", "b.png"], ValueError, ONE),
+    **{
+        f"paths, {kind.__name__}": (of_images, [kind("a.png"), kind("b.png")], ValueError, READ)
+        for kind in (str, str.encode, Path, lambda path: (path, 1), lambda path: {"images": path})
+    },
+    "text in an array": (of_images, [np.array(["a.png"])], ValueError, ONE),
+    "pictures of other sizes": (of_images, pictures(sizes=((8, 8), (9, 8))), ValueError, rf"batch 2 .*{READ}"),
+    "large pictures": (of_images, pictures(sizes=((9, 8), (9, 8))), ValueError, rf"shape \(2, 8, 9, 3\).*{READ}"),
+    "large arrays": (of_images, np.zeros((2, 9, 8, 3)), ValueError, READ),
+    **{
+        f"pictures, {mode}": (of_images, pictures(mode), ValueError, rf"shape \(2, 8, 8, {channels}\).*{READ}")
+        for mode, channels in {"L": 1, "RGBA": 4}.items()
+    },
+    **{
+        f"pictures, {mode}": (of_images, pictures(mode), ValueError, rf"mode '{mode}' must be converted")
+        for mode in ("1", "P", "LA", "CMYK", "YCbCr", "HSV", "I", "F")
+    },
+    "another size later": (of_images, [IMAGES, IMAGES[:, :, :7]], ValueError, rf"batch 2 .*{READ}"),
+    "another size by name": (
+        of_two,
+        [{"images": IMAGES[:, :7], "facts": FACTS}],
+        ValueError,
+        "does not run on batch 1",
+    ),
     "a set": (of_images, {1, 2}, TypeError, "not set"),
     "one number": (of_images, np.float32(1), TypeError, "not float32"),
     "ragged": (of_images, tf.ragged.constant([[1.0], [2.0, 3.0]]), TypeError, "not RaggedTensor"),
@@ -218,14 +256,3 @@ def test_batch_norms_called_with_training_by_position_freeze_too(how):
     mean = norm.moving_mean.numpy().copy()
     model.fit(IMAGES + 5, np.zeros((20, 4)), epochs=2, verbose=0, callbacks=[schedule])
     np.testing.assert_array_equal(norm.moving_mean.numpy(), mean)
-
-
-@pytest.mark.parametrize("grad", [False, True])
-def test_tensors_of_torch_are_arrays(grad):
-    torch = pytest.importorskip("torch")
-    images = torch.from_numpy(IMAGES).requires_grad_(grad)
-    for data in (images, [images], [(images, torch.zeros(20))], {"images": images}):
-        assert all(
-            quantizer.has_range
-            for quantizer in quantizers_of(quantize_post_training(of_images(), calibration_data=data))
-        )
