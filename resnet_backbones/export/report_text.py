@@ -11,11 +11,11 @@ from rich.console import Console
 from rich.table import Table
 
 from resnet_backbones.export.kernels import FOUR_BITS
-from resnet_backbones.export.parity import TIMES_ITS_OWN, OutputParity
+from resnet_backbones.export.parity import PART_OF_ITS_OWN, TIMES_ITS_OWN, OutputParity
 from resnet_backbones.export.report_plot import PICTURE_TEXT
 from resnet_backbones.export.request import QUANTIZED
 from resnet_backbones.printable import escape
-from resnet_backbones.quantization.rounding_noise import NUDGE
+from resnet_backbones.quantization.rounding_noise import FACTOR_16, NUDGE
 
 if TYPE_CHECKING:
     from resnet_backbones.export.report import ExportReport
@@ -84,9 +84,15 @@ def _sentences(report: ExportReport) -> Iterator[str]:
             yield f"{kernels.of_four_bits} kernels have 4 bits. {FOUR_BITS}"
     own = [entry for entry in report.parity if entry.of_itself]
     if own:
+        wide = (
+            f" (16-bit values by up to 1/{1 / FACTOR_16:.0f} of themselves, too)"
+            if report.precision == "int16x8"
+            else ""
+        )
         yield (
-            f"The quantized Keras model deviates from itself, too, when its values move by {NUDGE:.0e} of a step "
-            f"before they are rounded. {TIMES_ITS_OWN:g} times that is allowed: "
+            f"The quantized Keras model deviates from itself, too, when its values move by {NUDGE:.0e} of a step of "
+            f"8 bits{wide} before they are rounded. {TIMES_ITS_OWN:g} times that is allowed, but at least "
+            f"{100 * PART_OF_ITS_OWN:g} % as many values within two steps as it keeps itself: "
             + "; ".join(
                 f"{entry.name!r}: {100 * entry.within_two_steps_wanted:.2f} % within two steps, "
                 f"cosine {entry.cosine_wanted:.6f}"

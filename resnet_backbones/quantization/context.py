@@ -30,7 +30,7 @@ class _State(threading.local):
         self.results: dict[tuple[int, int], tuple[Any, Any]] = {}  # (id(quantizer), id(tensor)) -> (tensor, quantized)
         self.records: list[tuple[Any, Any]] | None = None  # (quantizer, tensor), in order of call
         self.kernels: dict[int, Any] = {}  # id(kernel quantizer) -> the tensor that stands for its result
-        self.nudge: Callable[[Any, Any], Any] | None = None  # (values, size of a step) -> values to round instead
+        self.nudge: Callable[[Any, Any, int], Any] | None = None  # (values, size of a step, steps) -> values to round
 
 
 _state = _State()
@@ -186,11 +186,11 @@ def given_kernel(quantizer: Any) -> Any:
 
 
 @contextlib.contextmanager
-def use_nudge(nudge: Callable[[Any, Any], Any]) -> Iterator[None]:
+def use_nudge(nudge: Callable[[Any, Any, int], Any]) -> Iterator[None]:
     """Within it, activations are moved before they are rounded.
 
     Args:
-        nudge: takes values and the size of their quantization step, gives what is rounded instead.
+        nudge: takes values, the size of their quantization step and how many there are; gives what is rounded instead.
     """
     previous, _state.nudge = _state.nudge, nudge
     try:
@@ -201,4 +201,4 @@ def use_nudge(nudge: Callable[[Any, Any], Any]) -> Iterator[None]:
 
 def nudged(values: Any, low: Any, high: Any, steps: int) -> Any:
     """What :func:`use_nudge` makes of the values that are about to be rounded in a range of so many steps."""
-    return values if _state.nudge is None else _state.nudge(values, (high - low) / steps)
+    return values if _state.nudge is None else _state.nudge(values, (high - low) / steps, steps)

@@ -10,11 +10,19 @@ import pytest
 import resnet_backbones as rb
 from resnet_backbones.export import formats, litert, verify
 from resnet_backbones.export.flatbuffer import read_model, write_model
-from resnet_backbones.export.parity import COSINE, LEAST_COSINE, TIMES_ITS_OWN, WITHIN_TWO_STEPS, OutputParity
+from resnet_backbones.export.parity import (
+    COSINE,
+    LEAST_COSINE,
+    PART_OF_ITS_OWN,
+    TIMES_ITS_OWN,
+    WITHIN_TWO_STEPS,
+    OutputParity,
+)
 from resnet_backbones.export.request import ExportRequest
 from resnet_backbones.keras_api import keras
 from resnet_backbones.quantization import rounding_noise as noise
 from tests.small_nets import images
+from tests.sweeps.rules import wanted_of, within_a_step_of_itself
 
 REQUEST = ExportRequest("litert", "int8")
 DEPTH = 20
@@ -110,6 +118,64 @@ def test_a_convolution_without_its_biases_fails(deep, emitted, batch, tmp_path, 
     assert entry.failures
 
 
+@pytest.fixture(scope="module")
+def wide(batch):
+    """The same with activations of 16 bits, not so deep."""
+    layers = keras.layers
+    keras.utils.set_random_seed(0)
+    x = image = layers.Input((32, 32, 3))
+    for _ in range(6):
+        x = layers.Conv2D(16, 3, padding="same", use_bias=False)(x)
+        x = layers.ReLU()(layers.BatchNormalization(momentum=0.0)(x))
+    model = keras.Model(image, layers.Conv2D(8, 1)(x), name="wide")
+    model(batch, training=True)
+    return rb.quantize_post_training(model, "edge_int16x8", calibration_data=batch)
+
+
+def with_other_steps(emitted, place, factor):
+    """The same file with the steps of the kernel of one of its convolutions multiplied."""
+    model = read_model(emitted.data)
+    graph = model.subgraphs[0]
+    operator = [one for one in graph.operators if len(one.inputs) == 3][place]
+    steps = graph.tensors[operator.inputs[1]].quantization
+    steps.scale = np.float32(steps.scale) * np.float32(factor)
+    return dataclasses.replace(emitted, data=write_model(model))
+
+
+def test_of_16_bits_a_file_passes_and_one_whose_factors_are_a_little_off_fails(wide, batch, tmp_path):
+    request = ExportRequest("litert", "int16x8")
+    emitted = litert.emit(wide, request)
+    (share,) = within_a_step_of_itself(wide, batch)
+    wanted = wanted_of(share)  # as in the sweep of rules
+    assert 0.5 < wanted < 0.9, wanted
+
+    def parity_of(emitted):
+        litert.write(emitted, {**FACTS, **emitted.metadata}, tmp_path / "wide.tflite")
+        row = formats.FORMATS["litert"]
+        return verify.Verification(wide, row, request, emitted, tmp_path / "wide.tflite").outputs([batch])[0]
+
+    def within_a_step(emitted):
+        litert.write(emitted, {**FACTS, **emitted.metadata}, tmp_path / "wide.tflite")
+        (values,) = litert.runner(tmp_path / "wide.tflite", request)(batch).values()
+        expected = np.asarray(wide(batch, training=False))
+        return np.mean(np.abs(values - expected) <= 1.001 * np.abs(expected).max() / 32767)
+
+    assert parity_of(emitted).failures == []
+    assert within_a_step(emitted) >= wanted
+    for place in (0, 3, 6):
+        off = with_other_steps(emitted, place, 1 + 2**-11)
+        assert parity_of(off).failures, place
+        assert within_a_step(off) < wanted, place
+
+
+def test_the_report_says_by_how_much_16_bits_were_moved(wide, batch, tmp_path):
+    report = rb.export_model(wide, tmp_path / "wide.tflite", parity_data=batch)
+    report.save(tmp_path / "wide.md")
+    text = (tmp_path / "wide.md").read_text()
+    assert "16-bit values by up to 1/65536 of themselves, too" in text
+    assert "at least 50 % as many values within two steps" in text
+
+
 def test_a_file_that_passes_costs_no_further_runs(batch, tmp_path):
     image = keras.layers.Input((32, 32, 3))
     model = keras.Model(image, keras.layers.Conv2D(4, 3)(image))
@@ -132,6 +198,9 @@ def test_what_is_wanted_is_the_bar_or_a_multiple_of_the_model_s_own_deviation():
     assert apart.within_two_steps_wanted == pytest.approx(1 - 0.1 * TIMES_ITS_OWN)
     assert apart.cosine_wanted == pytest.approx(1 - 0.003 * TIMES_ITS_OWN)
     assert apart.failures == []
+    few = parity(0.19, 0.9999, (0.38, 1.0), (0.42, 1.0))
+    assert few.within_two_steps_wanted == pytest.approx(0.4 * PART_OF_ITS_OWN)
+    assert len(few.failures) == 1, "however little the model keeps"
     assert parity(0.5, 0.98, (0.5, 0.95)).cosine_wanted == LEAST_COSINE
     assert len(parity(0.5, 0.98, (0.5, 0.95)).failures) == 1
 
