@@ -104,10 +104,11 @@ def compare_kernels(model: Any, kernels: Iterable[FileKernel], sources: Sources)
         bits = hook.added[call.index][0].read.bits if call.index in hook.added else 8
         within = kernel.depthwise and len(hook.kernels) > 1  # a separable convolution's first
         mended = bits if kernel.mended else None
-        expected = _expected(variable, quantizer, None if within else norm, mended)
+        behind = np.ones(1) if within else sources.scaled_behind(call)
+        expected = _expected(variable, quantizer, None if within else norm, behind, mended)
         compared += 1
         if kernel.mended and not within and quantizer.axes is not None:
-            norms = 1.0 if norm is None else np.abs(_factor(norm, bits))
+            norms = np.abs(behind * (1.0 if norm is None else _factor(norm, bits)))
             least = 0.0 if (needed := hook.least_scale()) is None else needed * norms
             least = np.maximum(least, _LEAST_BOUND / (2 ** (quantizer.bits - 1) - 1))
             kernel = replace(kernel, coarser=least > expected[1].reshape(-1))
@@ -133,19 +134,21 @@ def _attribute(hook: LayerHook, depthwise: bool) -> str:
 
 
 def _expected(
-    variable: Any, quantizer: Any, norm: Any, mended: int | None
+    variable: Any, quantizer: Any, norm: Any, behind: np.ndarray, mended: int | None
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Integers and scales with a batch norm folded, and which channels have a scale: those not all zero.
+    """Integers and scales with a batch norm, and what is multiplied behind it, folded; which channels have a scale.
 
-    A batch norm was mended for a LiteRT file whose activations have so many bits; ``None``: it was not.
+    Those have one that are not all zero. A batch norm was mended for a LiteRT file whose activations have so many bits;
+    ``None``: it was not.
     """
     kernel = read(float32_variable(variable)).astype(np.float64)
     bound = np.max(np.abs(kernel), axis=quantizer.axes, keepdims=True)
     scales = bound / (2 ** (quantizer.bits - 1) - 1)
     values = np.asarray(quantizer(float32_variable(variable)), np.float64)
     integers = np.round(np.divide(values, scales, where=bound > 0, out=np.zeros_like(values)))
-    if norm is not None and quantizer.axes is not None:  # into a kernel of one range, a batch norm does not fold
-        factor = _factor(norm, mended).reshape(bound.shape)
+    if quantizer.axes is not None:  # into a kernel of one range, a batch norm does not fold
+        factor = np.broadcast_to(behind * (1.0 if norm is None else _factor(norm, mended)), bound.size)
+        factor = factor.reshape(bound.shape)
         integers, scales = integers * np.sign(factor), scales * np.abs(factor)
     alive = scales > np.finfo(np.float32).tiny  # a batch norm switches others off: zeros, whatever their scale
     return np.where(alive, integers, 0).astype(np.int32), scales, alive

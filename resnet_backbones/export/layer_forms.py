@@ -6,6 +6,7 @@ import functools
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
 
 from resnet_backbones.keras_api import IS_KERAS_3, keras
@@ -66,11 +67,11 @@ def resized_form(layer: Any) -> Callable[..., Any] | None:
         layer: any layer, or a bare operation of a functional model.
 
     Returns:
-        Rows, then columns, each weighted as the layer does; ``None`` for all else.
+        Rows, then columns, each weighted as the layer does; else as :func:`kept_aspect_form`; ``None`` for all else.
     """
     as_pixels = getattr(layer, "pad_to_aspect_ratio", False) or getattr(layer, "data_format", None) == "channels_first"
     if resized_in_float(layer) is None or as_pixels:
-        return None
+        return kept_aspect_form(layer)
     own = own_call(layer)
 
     def call(inputs, *_, **__):
@@ -81,6 +82,38 @@ def resized_form(layer: Any) -> Callable[..., Any] | None:
         turned = tf.matmul(tf.transpose(inputs, (0, 2, 3, 1)), tf.constant(rows))  # batch, width, channels, rows
         turned = tf.matmul(tf.transpose(turned, (0, 3, 2, 1)), tf.constant(columns))  # batch, rows, channels, columns
         return tf.transpose(turned, (0, 1, 3, 2))
+
+    return call
+
+
+def kept_aspect_form(layer: Any) -> Callable[..., Any] | None:
+    """The replacement for a resizing that keeps the aspect ratio, whose sizes Keras computes as tensors.
+
+    Args:
+        layer: any layer, or a bare operation of a functional model.
+
+    Returns:
+        The same cropping or padding, then the same resizing; ``None`` for all else.
+    """
+    crops, pads = (getattr(layer, f"{what}_to_aspect_ratio", False) for what in ("crop", "pad"))
+    if not isinstance(layer, keras.layers.Resizing) or not (crops or pads):
+        return None
+    own, size = own_call(layer), (layer.height, layer.width)
+
+    def call(inputs, *args, **more):
+        given = inputs.shape[1:3]
+        if inputs.shape.rank != 4 or None in given or getattr(layer, "data_format", "channels_last") != "channels_last":
+            return own(inputs, *args, **more)
+        kept = [int(np.float32(given[1 - axis] * size[axis]) / np.float32(size[1 - axis])) for axis in (0, 1)]
+        if crops:
+            kept = [max(1, min(of, to)) for of, to in zip(given, kept, strict=True)]
+            (top, left) = ((of - to) // 2 for of, to in zip(given, kept, strict=True))
+            inputs = inputs[:, top : top + kept[0], left : left + kept[1]]
+        else:
+            sides = [[max(0, to - of) // 2] * 2 for of, to in zip(given, kept, strict=True)]
+            inputs = tf.pad(inputs, [[0, 0], *sides, [0, 0]], constant_values=layer.fill_value)
+        antialias = getattr(layer, "antialias", False)
+        return tf.cast(tf.image.resize(inputs, size, layer.interpolation, antialias=antialias), layer.compute_dtype)
 
     return call
 

@@ -16,7 +16,7 @@ from tensorflow.lite.python import schema_py_generated as schema
 from resnet_backbones.export.flatbuffer import kind_of, read_model, write_model
 from resnet_backbones.export.layer_forms import resized_form
 from resnet_backbones.quantization.export_forms import source_of
-from resnet_backbones.quantization.hooks import own_call
+from resnet_backbones.quantization.hooks import hook_of, own_call
 from resnet_backbones.quantization.placement.joins import AVERAGED
 from resnet_backbones.quantization.rules import role_of
 from resnet_backbones.quantization.summary import float_layers
@@ -37,7 +37,7 @@ def float_forms(model: Any) -> Callable[[Any], Callable[..., Any] | None]:
     in_float: set[str] = set()  # operations of such layers: what reads their results may fuse with them
 
     def form(layer: Any) -> Callable[..., Any] | None:
-        if layer not in kept or _only_moves(layer):
+        if layer not in kept or _only_moves(layer) or _convolves_in_integers(layer):
             return None
         own = resized_form(layer) or own_call(layer)
 
@@ -69,6 +69,12 @@ def _only_moves(layer: Any) -> bool:
     """Whether a layer moves or selects values, which is the same in integers."""
     interpolates = getattr(layer, "interpolation", "nearest") != "nearest"
     return role_of(layer) == "same_range" and not interpolates and not isinstance(layer, AVERAGED)
+
+
+def _convolves_in_integers(layer: Any) -> bool:
+    """Whether only the layer's own activation stays in float, behind a range of what it reads."""
+    found = hook_of(layer)
+    return found is not None and bool(found.kernels)
 
 
 def _without_integers_before(value: Any) -> Any:

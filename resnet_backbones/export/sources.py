@@ -8,10 +8,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
 
 from resnet_backbones.keras_api import keras
 from resnet_backbones.keras_api.operations import operation_name
+from resnet_backbones.quantization.export_forms import scale_and_offset
 from resnet_backbones.quantization.hooks import hook_of
 from resnet_backbones.quantization.placement.selection import layer_labels
 from resnet_backbones.quantization.placement.trace import LeafCall, Trace
@@ -222,6 +224,26 @@ class Sources:
         """
         calls = [call for call in self._trace.calls if call.layer is layer]
         return self._with_norm(calls[0]) if len(calls) == 1 else None
+
+    def scaled_behind(self, call: LeafCall) -> np.ndarray:
+        """What layers behind a weighted one and its batch norm multiply its channels by, if no range stands between.
+
+        Such a product folds into the kernel of an ONNX file.
+
+        Args:
+            call: of the weighted layer.
+        """
+        factor = np.ones(1)
+        while call.order not in self._ranged and activation_name(call.layer) is None:
+            after = self._consumer(call)
+            if after is None:
+                break
+            if isinstance(after.layer, (keras.layers.Rescaling, keras.layers.Normalization)):
+                factor = factor * (scale_and_offset(after.layer)[0] if role_of(after.layer) else 1.0)
+            elif not self._folds(after):
+                break
+            call = after
+        return factor
 
     def _with_norm(self, call: LeafCall) -> tuple[LeafCall, Any]:
         after = self._consumer(call)

@@ -69,10 +69,10 @@ class OutputParts:
         Raises:
             ValueError: the values of the parts do not stand side by side along axes.
         """
-        numbers = _evaluated(output) if output.dtype == tf.int32 else None
+        numbers = _evaluated(output) if self._parts else None
         if numbers is None:
             return None
-        found = self._split(numbers)
+        found = self._split(numbers) if output.dtype == tf.int32 else None  # else something computed with them
         if found is None:
             raise ValueError(
                 f"Output {output.name!r} mixes the values of its parts; it can be exported in int8 only if they stand "
