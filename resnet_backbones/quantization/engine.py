@@ -20,7 +20,7 @@ from resnet_backbones.quantization.hooks import hook, hook_of
 from resnet_backbones.quantization.model import as_quantized_model
 from resnet_backbones.quantization.placement import place
 from resnet_backbones.quantization.placement.biases import BiasSite, average_sites, bias_sites
-from resnet_backbones.quantization.placement.joins import concatenates, is_taken_apart, only_moved
+from resnet_backbones.quantization.placement.joins import concatenates, is_taken_apart
 from resnet_backbones.quantization.placement.selection import Selection
 from resnet_backbones.quantization.placement.sites import Placement, placement_to_dict
 from resnet_backbones.quantization.placement.trace import Trace
@@ -179,7 +179,10 @@ def _hang_quantizers(trace: Trace, placement: Placement, biases: list[BiasSite],
         quantizer = hook(owner.layer, scheme, owner.host).own_quantizer(owner.index, port, site)
         quantizers.append(quantizer)
         for reader, reader_port in readers:
-            hook(reader.layer, scheme, reader.host).quantizers.setdefault((reader.index, reader_port), quantizer)
+            follower, key = hook(reader.layer, scheme, reader.host), (reader.index, reader_port)
+            follower.quantizers.setdefault(key, quantizer)
+            if port == "output":
+                follower.following.add(key)
     for order, bits in placement.kernels.items():
         hook(calls[order].layer, scheme, calls[order].host).quantize_kernels(bits)
     for order in placement.batch_norms:
@@ -191,10 +194,9 @@ def _hang_quantizers(trace: Trace, placement: Placement, biases: list[BiasSite],
         rounding = BiasRounding(weighted.layer, weighted.kernels, quantizers[bias.site])
         hook(call.layer, scheme, call.host).biases[call.index] = rounding
         weighted.added[calls[bias.weighted].index] = rounding, call.layer
-    for order, number in average_sites(trace, placement):
+    for order, number, rounded in average_sites(trace, placement, of_readers=scheme.target != "tensorrt"):
         call = calls[order]
-        returned = only_moved(trace, call.outputs[0])
-        hook(call.layer, scheme, call.host).averages[call.index] = quantizers[number], returned
+        hook(call.layer, scheme, call.host).averages[call.index] = quantizers[number], rounded
     for call in calls:
         found = hook_of(call.layer)
         if found is not None:

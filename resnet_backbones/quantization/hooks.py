@@ -69,11 +69,12 @@ class LayerHook:
 
     Attributes:
         quantizers: (call index, port) -> ActivationQuantizer.
+        following: those keys of ``quantizers`` whose range is observed at the output of another layer.
         kernels: attribute of the layer -> (variable, KernelQuantizer).
         biases: call index -> how integer kernels round what the layer adds.
         added: call index of a layer with kernels -> how integers round what is added, and the layer that adds it.
-        averages: call index -> quantizer of what it reads, in whose steps the layer's integers average; whether the
-            model only returns the result, which a file for TensorRT then does not round.
+        averages: call index -> quantizer of what it reads, in whose steps the layer's integers average; how many
+            averages a file for TensorRT rounds one behind the other, this one too; 0: it does not round this one.
         call_sites: how often the layer is called in one pass of the model.
         freeze: for a batch norm, the switch that stops its statistics.
         stands_alone: a batch norm that folds into no convolution before it.
@@ -83,10 +84,11 @@ class LayerHook:
     def __init__(self, layer: Any, scheme: Scheme, host: Any) -> None:
         self.layer, self.scheme, self.host = layer, scheme, host
         self.quantizers: dict[tuple[int, str], ActivationQuantizer] = {}
+        self.following: set[tuple[int, str]] = set()
         self.kernels: dict[str, tuple[Any, KernelQuantizer]] = {}
         self.biases: dict[int, BiasRounding] = {}
         self.added: dict[int, tuple[BiasRounding, Any]] = {}
-        self.averages: dict[int, tuple[ActivationQuantizer, bool]] = {}
+        self.averages: dict[int, tuple[ActivationQuantizer, int]] = {}
         self.call_sites = 1
         self.freeze: BatchNormFreeze | None = None
         self.stands_alone = self.taken_apart = False
@@ -209,11 +211,16 @@ class LayerHook:
         if before_activation is not None:
             outputs = self._activation(index, activation)(before_activation(outputs))
         if index in self.averages and context.mode() == context.QUANTIZE:
-            to_even = "tensorrt" in (self.scheme.target, context.view())
-            read, returned = self.averages[index]
-            outputs = outputs if to_even and returned else read.in_steps(outputs, to_even)
-        quantizer = self.quantizers.get((index, "output"))
-        return outputs if quantizer is None else quantizer(outputs)
+            read, rounded = self.averages[index]
+            if "tensorrt" not in (self.scheme.target, context.view()):
+                outputs = read.in_steps(outputs)
+            elif rounded:
+                outputs = read.in_steps(outputs, smaller=rounded)
+        return self._rounded((index, "output"), outputs)
+
+    def _rounded(self, key, values):
+        quantizer = self.quantizers.get(key)
+        return values if quantizer is None else quantizer(values, observe=key not in self.following)
 
     def least_scale(self) -> np.ndarray | None:
         """For a LiteRT file, the smallest scales of the last kernel's channels that leave all that is added room."""
@@ -262,7 +269,10 @@ class LayerHook:
                 quantizer = wanted.get(f"input:{position}")
                 if quantizer is not None and context.mode() == context.EXPORT:
                     value = kept_apart(value, quantizer.bits)
-                value = value if quantizer is None else context.quantized_once(quantizer, value)
+                if (index, f"input:{position}") in self.following:
+                    value = self._rounded((index, f"input:{position}"), value)
+                else:
+                    value = value if quantizer is None else context.quantized_once(quantizer, value)
                 position += 1
             flat.append(value)
         return tf.nest.pack_sequence_as((args, kwargs), flat)

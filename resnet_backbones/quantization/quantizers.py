@@ -31,6 +31,8 @@ from resnet_backbones.quantization.replicas import bounds_over_replicas
 __all__ = ["ActivationQuantizer", "BatchNormFreeze", "KernelQuantizer", "read"]
 
 
+#: Steps so much smaller move halves of averages over the edge, and nothing else: it is more than float32 is off by.
+BEYOND_HALVES = 1 - 2.0**-14
 # An exported range is at least this wide; one narrower, of a tensor that was always zero, becomes 1 wide: a convolution
 # whose result has far smaller steps than its sums, LiteRT's XNNPACK refuses (the ratio must be below 256).
 MINIMUM_WIDTH = 1e-5
@@ -118,31 +120,30 @@ class ActivationQuantizer(keras.layers.Layer):
 
     def step(self):
         """The size of a step of the integers, of the range as it is now: a float32 scalar."""
-        width = tf.maximum(tf.convert_to_tensor(self.range_max), 0.0)
-        width -= tf.minimum(tf.convert_to_tensor(self.range_min), 0.0)
+        low, high = tf.minimum(tf.convert_to_tensor(self.range_min), 0.0), tf.maximum(self.range_max, 0.0)
+        width = high - low if self.symmetric or not self._narrow else 2.0 * tf.maximum(-low, high)
         width = tf.where(width < MINIMUM_WIDTH, 2.0 if self.symmetric else 1.0, width)
-        return width / (2**self.bits - 1 - self.symmetric)
+        return width / (2**self.bits - 1 - self._narrow)
 
-    def in_steps(self, values, to_even=False):
-        """Averages of quantized values, rounded to the same steps; gradients pass through.
+    def in_steps(self, values, smaller=0):
+        """Averages of quantized values, rounded to the same steps, halves away from zero; gradients pass through.
+
+        It is the zero of LiteRT's integers. The last bits are dropped first, so that halves are halves.
 
         Args:
             values: a tensor.
-            to_even: whether halves go to the even step, as in a file for TensorRT. LiteRT's go away from its integer 0.
+            smaller: for TensorRT, how many averages stand one behind the other, this one too: a file makes the steps of
+                each by ``BEYOND_HALVES`` smaller than those of what it reads.
         """
         if self.litert_only and context.view() == "tensorrt":
             return values
-        step = self.step()
-        exact = tf.cast(values, tf.float32) / step
-        whole = tf.round(exact) if to_even else self._away_from_zero(exact, step)
-        return values + tf.stop_gradient(tf.cast(whole * step, values.dtype) - values)
-
-    def _away_from_zero(self, exact, step):
-        """Rounded as LiteRT averages its integers; first the last bits are dropped, so that halves are halves."""
+        step = self.step() * BEYOND_HALVES ** max(0, smaller - 1)
         lowest = tf.minimum(tf.convert_to_tensor(self.range_min), 0.0)
-        zero = 0.0 if self.symmetric else -(2.0 ** (self.bits - 1)) - tf.round(lowest / step)
-        integers = tf.round(exact * 4096.0) / 4096.0 + zero
-        return tf.sign(integers) * tf.floor(tf.abs(integers) + 0.5) - zero
+        zero = 0.0 if self._narrow else -(2.0 ** (self.bits - 1)) - tf.round(lowest / step)
+        size = BEYOND_HALVES if smaller else 1.0
+        integers = (tf.round(tf.cast(values, tf.float32) / step * 4096.0) / 4096.0 + zero) / size
+        whole = (tf.sign(integers) * tf.floor(tf.abs(integers) + 0.5) - zero) * size
+        return values + tf.stop_gradient(tf.cast(whole * step, values.dtype) - values)
 
     def sound_range(self, low: float, high: float) -> tuple[float, float]:
         """A range as this quantizer can have it: widened until zero is inside and, if symmetric, to its larger side.
@@ -190,9 +191,10 @@ class ActivationQuantizer(keras.layers.Layer):
         if self.fixed_range is None:
             self.batches_seen.assign(0.0)
 
-    def call(self, inputs, training=None):
+    def call(self, inputs, training=None, observe=True):
         if context.mode() == context.CALIBRATE:
-            context.record(self, inputs)
+            if observe:
+                context.record(self, inputs)
             return inputs
         if self.litert_only and context.view() == "tensorrt":
             return inputs
@@ -200,7 +202,7 @@ class ActivationQuantizer(keras.layers.Layer):
         values = tf.cast(inputs, tf.float32)
         if context.mode() in context.EXPORTS:
             low, high = (tf.constant(bound, tf.float32) for bound in self.range())
-        elif training and self.fixed_range is None:
+        elif training and observe and self.fixed_range is None:
             low, high = self._observe(values)
         else:
             low, high = self.range_min, self.range_max

@@ -163,12 +163,15 @@ def _softmax_off_channels(layer: Any) -> str | None:
 
 
 def resized_in_float(layer: Any) -> str | None:
-    """Why resizing has no integer operator: it weighs more pixels than the four around a point."""
+    """Why resizing has no integer operator: it weighs more pixels than the four around a point, or pads with others."""
     if not isinstance(layer, (_layers.UpSampling2D, _layers.Resizing)):
         return None
     if layer.interpolation not in ("nearest", "bilinear"):
         return f"interpolation={layer.interpolation!r} has no form in integers; only 'nearest' and 'bilinear' have"
-    return "antialias=True has no form in integers" if getattr(layer, "antialias", False) else None
+    if getattr(layer, "antialias", False):
+        return "antialias=True has no form in integers"
+    fill = getattr(layer, "fill_value", 0.0) if getattr(layer, "pad_to_aspect_ratio", False) else 0.0
+    return f"fill_value={fill} of what is padded has no form in integers; only zero has" if fill else None
 
 
 _layers = keras.layers
@@ -257,6 +260,12 @@ _OPERATIONS = {
 def concatenates(layer: Any) -> bool:
     """Whether it is a concatenation: a layer, or a bare operation of a functional model."""
     return isinstance(layer, _layers.Concatenate) or operation_name(layer) == "concatenate"
+
+
+def has_one_scale(layer: Any) -> bool:
+    """Whether integer operators have the same scale for all that the layer reads and gives."""
+    kinds = (_layers.Concatenate, _layers.Maximum, _layers.Minimum)
+    return isinstance(layer, kinds) or operation_name(layer) in ("concatenate", "maximum", "minimum")
 
 
 def averages(layer: Any) -> bool:

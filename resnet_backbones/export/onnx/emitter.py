@@ -171,7 +171,7 @@ def _improve(
         convolve_lone_batch_norms(graph, kernels, in_float)
         rectify_by_range(graph)
         round_what_is_between(graph)
-    round_behind_moves(graph, also_at_the_end=for_runtime)
+    round_behind_moves(graph, for_runtime=for_runtime)
     make_room_for_biases(graph, kernels)
     if for_runtime:
         keep_both_roundings(graph)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from resnet_backbones.export.onnx.nodes import Graph, Node
+from resnet_backbones.quantization.quantizers import BEYOND_HALVES
 
 # Operators that hand on values of the tensor they read, or averages of them, in the same range.
 MOVES = (
@@ -118,15 +121,16 @@ def keep_both_roundings(graph: Graph) -> None:
         node.inputs[0] = graph.add("Min", [first.output, most], f"{first.output}_kept")
 
 
-def round_behind_moves(graph: Graph, *, also_at_the_end: bool) -> None:
+def round_behind_moves(graph: Graph, *, for_runtime: bool) -> None:
     """Puts a pair of the same range behind whatever only moves rounded values.
 
     It changes no value, but for averages, and lets the operator behind see integers: an engine recognises an operator
-    in integers by the Q/DQ that touch it.
+    in integers by the Q/DQ that touch it. Halves of averages go away from zero, as in Keras and LiteRT.
 
     Args:
         graph: changed in place.
-        also_at_the_end: behind those too whose results are only returned by the graph.
+        for_runtime: for ONNX Runtime, else for TensorRT: behind those too whose results are only returned by the graph;
+            zero is the one of LiteRT's integers.
     """
     pending = [node for node in graph.of_kind("DequantizeLinear") if node.inputs[0] not in graph.constants]
     while pending:
@@ -135,18 +139,70 @@ def round_behind_moves(graph: Graph, *, also_at_the_end: bool) -> None:
             if node.kind not in MOVES or node.inputs[0] != source.output:
                 continue
             for name in node.outputs:
-                readers = [reader for reader in graph.consumers(name) if reader.kind != "QuantizeLinear"]
-                at_the_end = also_at_the_end and (readers or name in graph.output_names)
+                averaged = _averages(node)  # Keras rounds it before all that reads it
+                readers = [one for one in graph.consumers(name) if averaged or one.kind != "QuantizeLinear"]
+                at_the_end = for_runtime and (readers or name in graph.output_names)
                 if not at_the_end and not _is_computed_with(graph, name):
                     continue
-                rounded = pair_like(graph, source, name)
+                pattern = source
+                if averaged and not for_runtime:
+                    pattern = _with_smaller_steps(graph, source)
+                    _share_steps(graph, readers, source, pattern)
+                rounded = pair_like(graph, pattern, name)
                 after = graph.producer(rounded)
+                if averaged and for_runtime:
+                    _average_integers(graph, source, node, graph.producer(after.inputs[0]))  # type: ignore
                 for reader in readers:
                     reader.inputs = [rounded if n == name else n for n in reader.inputs]
                 if name in graph.output_names:
                     graph.return_instead(name, rounded)
                 pending.append(after)  # type: ignore[arg-type]
     merge_equal_pairs(graph)
+
+
+def _averages(node: Node) -> bool:
+    return node.kind == "AveragePool" or (node.kind == "Resize" and node.attributes.get("mode") == b"linear")
+
+
+def _with_smaller_steps(graph: Graph, pattern: Node) -> Node:
+    """A DequantizeLinear like another, but for its scale: by so little smaller that halves are just beyond."""
+    scale = graph.constant(
+        graph.constants[pattern.inputs[1]] * np.float32(BEYOND_HALVES), f"{pattern.inputs[1]}_averaged"
+    )
+    return replace(pattern, inputs=[pattern.inputs[0], scale, *pattern.inputs[2:]])
+
+
+def _share_steps(graph: Graph, readers: list[Node], source: Node, pattern: Node) -> None:
+    """Gives the pairs of a source's range, among readers, that of a pattern."""
+    for reader in readers:
+        if reader.kind == "QuantizeLinear" and _parameters(graph, reader) == _parameters(graph, source):
+            for one in (reader, *graph.consumers(reader.output)):
+                one.inputs[1:] = pattern.inputs[1:]
+
+
+def _average_integers(graph: Graph, before: Node, node: Node, after: Node) -> None:
+    """Lets a node average what LiteRT's integers would be, whose sums are exact, and rounds halves away from zero.
+
+    Args:
+        graph: changed in place.
+        before: the DequantizeLinear it reads.
+        node: the operator that averages.
+        after: the QuantizeLinear that reads its result.
+    """
+    zero = graph.constant(np.uint8(_largest(graph, before.inputs[0]) - 127), f"{node.name}_zero_of_integers")
+    one, less = (graph.constant(np.float32(size), f"{node.name}_step") for size in (1.0, BEYOND_HALVES))
+    node.inputs[0] = graph.add("DequantizeLinear", [before.inputs[0], one, zero], f"{node.name}_integers")
+    after.inputs[1:] = [less, zero]
+
+
+def _largest(graph: Graph, name: str) -> int:
+    """The largest of uint8 values: less than 255 where those of a symmetric range begin at zero."""
+    node = graph.producer(name)
+    if node is not None and node.kind == "Min":
+        return int(graph.constants[node.inputs[1]])
+    moved = graph.producer(node.inputs[0]) if node is not None and node.kind == "QuantizeLinear" else None
+    before = graph.producer(moved.inputs[0]) if moved is not None and moved.kind in MOVES else None
+    return 255 if before is None or before.kind != "DequantizeLinear" else _largest(graph, before.inputs[0])
 
 
 def _is_computed_with(graph: Graph, name: str) -> bool:

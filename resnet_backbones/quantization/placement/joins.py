@@ -16,6 +16,7 @@ from resnet_backbones.quantization.rules import activation_name, rule_of
 from resnet_backbones.quantization.rules import concatenates as layer_concatenates
 
 AVERAGED = (keras.layers.AveragePooling2D, keras.layers.GlobalAveragePooling2D)
+_RESIZED = (keras.layers.Resizing, keras.layers.UpSampling2D)
 _PARTS = (keras.layers.Cropping2D, ChannelSlice)
 
 
@@ -117,4 +118,4 @@ def _moves(call: LeafCall) -> bool:
     if isinstance(call.layer, keras.layers.Activation):
         return activation_name(call.layer) is None  # linear
     rule = rule_of(call.layer)
-    return rule is not None and rule.role == "same_range" and not isinstance(call.layer, AVERAGED)
+    return rule is not None and rule.role == "same_range" and not isinstance(call.layer, (*AVERAGED, *_RESIZED))

@@ -3,6 +3,7 @@
 * Nothing between a convolution, its batch norm and its ReLU, nor between an addition and its ReLU: the converter
   fuses them into one operator, so only the end of such a chain has a range.
 * Both inputs of an addition and its (activated) output have ranges.
+* What only a concatenation, a maximum or a minimum reads has the range of its result.
 * One tensor, one range. Layers that only move values (padding, max pooling, nearest upsampling) add none.
 * A layer called several times, such as a detection head shared by the pyramid levels, has its own ranges per call.
 * What a bare operation computed is quantized where the next layers read it; if another bare operation does, by the
@@ -19,12 +20,12 @@ from typing import Any
 import tensorflow as tf
 
 from resnet_backbones.keras_api import keras
-from resnet_backbones.quantization.placement.joins import output_joins
+from resnet_backbones.quantization.placement.joins import is_taken_apart, output_joins
 from resnet_backbones.quantization.placement.placer import Placer
 from resnet_backbones.quantization.placement.selection import Selection
-from resnet_backbones.quantization.placement.sites import QuantizerSite
+from resnet_backbones.quantization.placement.sites import Placement, QuantizerSite
 from resnet_backbones.quantization.placement.trace import LeafCall, Trace
-from resnet_backbones.quantization.rules import FUSED, INT8, activation_name, fixed_range
+from resnet_backbones.quantization.rules import FUSED, INT8, activation_name, fixed_range, has_one_scale
 
 
 class LiteRTPlacer(Placer):
@@ -37,6 +38,23 @@ class LiteRTPlacer(Placer):
         self._output_joins = output_joins(trace)
         for call in trace.composites:
             self._place_composite(call)
+
+    def run(self) -> Placement:
+        """Places everything.
+
+        Raises:
+            ValueError: a depthwise or separable convolution has the channels first, which LiteRT cannot hold in float.
+        """
+        kinds = (keras.layers.DepthwiseConv2D, keras.layers.SeparableConv2D)
+        layers = [call.layer for call in self.trace.calls if isinstance(call.layer, kinds)]
+        names = dict.fromkeys(layer.name for layer in layers if layer.data_format == "channels_first")
+        if names:
+            raise ValueError(
+                f"{', '.join(names)}: LiteRT has no depthwise or separable convolution with "
+                "data_format='channels_first', not even in float. Build the model with channels last, or quantize with "
+                "'gpu_int8' for TensorRT alone."
+            )
+        return super().run()
 
     # --- one method a role -------------------------------------------------------------------------------------
 
@@ -94,6 +112,7 @@ class LiteRTPlacer(Placer):
             self._bits_at_output.update((id(tensor), self._bits(call)) for tensor in call.outputs)
         else:
             self._quantize_output(call, self._bits(call))
+            self._round_once(call)
 
     # --- helpers -----------------------------------------------------------------------------------------------
 
@@ -158,6 +177,31 @@ class LiteRTPlacer(Placer):
         end = self.absorb_chain(call)
         if not self._read_behind_bare_relu(end):
             self._quantize_result(end, activation_name(end.layer), self._bits(call))
+
+    def _round_once(self, call: LeafCall) -> None:
+        """Lets what only this call reads be rounded in the scale of its result, if integers have one scale for both.
+
+        A range of its own would round it twice; the converter leaves that out.
+        """
+        if not has_one_scale(call.layer) or is_taken_apart(self.trace, call) or self._points_inside(call):
+            return
+        result = self.placement.sites[-1]
+        for position, tensor in enumerate(call.inputs):
+            made_by = self.trace.producer(tensor)
+            if self.trace.only_consumer(tensor) is not call or self._returned_by_layer_of_layers(tensor):
+                continue
+            places = [(call.order, f"input:{position}"), *([(made_by.order, "output")] if made_by else [])]
+            own = next((site for site in self.placement.sites if site.points[0] in places), None)
+            if own is not None and own is not result and own.fixed_range is None and own.bits == result.bits:
+                self.placement.sites = [site for site in self.placement.sites if site is not own]
+                result.points += own.points
+
+    def _points_inside(self, call: LeafCall) -> bool:
+        return any(point == (call.order, "between:0") for site in self.placement.sites for point in site.points)
+
+    def _returned_by_layer_of_layers(self, tensor: tf.Tensor) -> bool:
+        """Whether it may be the output of a model that is quantized by itself, too."""
+        return any(tensor is output for call in self.trace.composites for output in call.outputs)
 
     def _quantize_output(self, call: LeafCall, bits: int, fixed=None, symmetric=None) -> None:
         self._bits_at_output.update((id(tensor), bits) for tensor in call.outputs)

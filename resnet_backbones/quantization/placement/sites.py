@@ -14,7 +14,8 @@ class QuantizerSite:
     ``"between:0"``... for tensors inside a layer that runs as several operators.
 
     Attributes:
-        points: where it is applied; its variables live in the layer of the first.
+        points: where it is applied; its variables live in the layer of the first. If that is an output, it is observed
+            there alone.
         fixed_range: a range that is not observed.
         bits, symmetric: of the quantized values.
         litert_only: a range of the scheme ``portable_int8`` that a TensorRT file does without.
