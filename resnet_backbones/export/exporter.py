@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import tensorflow as tf
 
 from resnet_backbones.export.choices import choose
 from resnet_backbones.export.detections import PLACE
@@ -21,6 +22,7 @@ from resnet_backbones.export.report import ExportReport
 from resnet_backbones.export.request import Emitted, ExportRequest
 from resnet_backbones.export.verify import Verification
 from resnet_backbones.files import folder_written_whole, size_of, written_whole
+from resnet_backbones.keras_api import input_signature
 from resnet_backbones.quantization import quantization_of
 from resnet_backbones.quantization.calibration import image_batches
 from resnet_backbones.quantization.input_units import warn_of_other_units
@@ -105,6 +107,11 @@ def export_model(
         raise ValueError(f"TensorFlow writes folders whose names are UTF-8; {str(path)!r} is none: give another name.")
     emitter = row.emitter
     emitter.check(model, request)
+    inputs = len(tf.nest.flatten(input_signature(model)))
+    if parity_data is not None and inputs != 1:
+        raise ValueError(
+            f"{model.name!r} has {inputs} inputs, and file and Keras model are compared on one: leave parity_data out."
+        )
     written = written_whole if row.suffix else folder_written_whole
     with written(path) as temporary, tempfile.TemporaryDirectory() as elsewhere:
         with explained(model, row.name, quantized=request.quantized):

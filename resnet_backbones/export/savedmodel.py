@@ -31,10 +31,11 @@ def check(model: Any, request: ExportRequest) -> None:
     """Raises ``ValueError`` if the model takes something else than images."""
     del request  # float of any model
     specs = tf.nest.flatten(input_signature(model))
-    if len(specs) == 1 and len(specs[0].shape) != 4:
+    if len(specs) != 1 or len(specs[0].shape) != 4:
         raise ValueError(
-            f"{model.name!r} takes {tuple(specs[0].shape)}; export_model writes SavedModels of models that take images "
-            "(batch, height, width, channels). Write one with model.export(path)."
+            f"{model.name!r} takes {', '.join(str(tuple(spec.shape)) for spec in specs)}; export_model writes "
+            "SavedModels of models that take images (batch, height, width, channels). Write one with "
+            "model.export(path)."
         )
 
 

@@ -11,7 +11,7 @@ import numpy as np
 from resnet_backbones.runtime.outputs import Output
 from resnet_backbones.runtime.programs import check_input, file_or_content, to_input
 
-_TYPES = {
+TYPES = {
     "tensor(float)": np.float32,
     "tensor(float16)": np.float16,
     "tensor(double)": np.float64,
@@ -55,9 +55,9 @@ class ONNXRuntimeProgram:
         inputs = self._session.get_inputs()
         self._input_shape = _shape(inputs[0].shape) if inputs else ()
         check_input(Path(path), self._input_shape, [entry.name for entry in inputs])
-        if inputs[0].type not in _TYPES:
-            raise ValueError(f"{path} takes {inputs[0].type}; the runtime feeds {', '.join(_TYPES)}.")
-        self._name, self._dtype = inputs[0].name, _TYPES[inputs[0].type]
+        if inputs[0].type not in TYPES:
+            raise ValueError(f"{path} takes {inputs[0].type}; the runtime feeds {', '.join(TYPES)}.")
+        self._name, self._dtype = inputs[0].name, TYPES[inputs[0].type]
         self._output_shapes = {entry.name: _shape(entry.shape) for entry in self._session.get_outputs()}
 
     @property

@@ -41,6 +41,7 @@ from resnet_backbones.quantization import context
 from resnet_backbones.quantization.float_layers import float_layers
 from resnet_backbones.quantization.hooks import hooks_of
 from resnet_backbones.runtime.metadata import append_metadata
+from resnet_backbones.runtime.onnxruntime import TYPES
 from resnet_backbones.runtime.programs import file_or_content
 from resnet_backbones.tasks import task_facts
 
@@ -98,7 +99,8 @@ def timer(path: Path, threads: int) -> Callable[[], object]:
     session = onnxruntime.InferenceSession(file_or_content(path), options, providers=["CPUExecutionProvider"])
     (entry,) = session.get_inputs()
     shape = [size if isinstance(size, int) else 1 for size in entry.shape]
-    noise = {entry.name: np.random.default_rng(0).uniform(0, 1, shape).astype(np.float32)}
+    most = 1 if len(shape) == 4 else 0  # what is no image may be indices
+    noise = {entry.name: np.random.default_rng(0).uniform(0, most, shape).astype(TYPES[entry.type])}
     return lambda: session.run(None, noise)
 
 

@@ -30,7 +30,16 @@ def values_of(groups: dict[str, list[Any]]) -> dict[str, list[np.ndarray]]:
 
 
 def set_values(groups: dict[str, list[Any]], values: dict[str, list[np.ndarray]]) -> None:
-    """Gives every variable its value."""
+    """Gives every variable its value, or after an interrupt none."""
+    before = values_of(groups)
+    try:
+        _assign(groups, values)
+    except BaseException:
+        _assign(groups, before)
+        raise
+
+
+def _assign(groups: dict[str, list[Any]], values: dict[str, list[np.ndarray]]) -> None:
     for name, group in groups.items():
         for variable, value in zip(group, values[name], strict=True):
             variable.assign(value)
