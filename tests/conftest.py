@@ -53,7 +53,18 @@ KERAS_FREE = {
 }
 # What depends little on which Keras runs: of a test of four or more cases each takes one half. The other halves are
 # marked `exhaustive`; `make test-targets` runs them.
-HALVED = {"export", "quantization", "test_files_written.py", "test_saved_models.py", "weights"}
+HALVED = {
+    "adapters",
+    "export",
+    "quantization",
+    "test_catalogue.py",
+    "test_files_written.py",
+    "test_mobilenet.py",
+    "test_resnet_kin.py",
+    "test_saved_models.py",
+    "test_training_mode.py",
+    "weights",
+}
 
 
 def pytest_ignore_collect(collection_path):

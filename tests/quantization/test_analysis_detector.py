@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 
 import resnet_backbones as rb
 from resnet_backbones.keras_api import keras
@@ -24,6 +25,7 @@ def spoilt_detector():
     return model, first.name
 
 
+@pytest.mark.exhaustive  # a minute
 def test_the_spoilt_head_of_a_detector_is_found_and_left_in_float():
     images = np.random.default_rng(0).uniform(-1, 1, (2, 64, 64, 3)).astype("float32")
     model, name = spoilt_detector()

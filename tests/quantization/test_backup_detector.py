@@ -9,6 +9,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
 TRAIN = """
@@ -79,6 +81,7 @@ def train(*arguments):
     return subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
 
 
+@pytest.mark.exhaustive  # a minute
 def test_a_killed_quantized_detector_ends_with_the_very_same_values(tmp_path):
     killed = train(tmp_path / "backup", "dies")
     assert killed.returncode == -signal.SIGKILL, killed.stderr[-3000:]
