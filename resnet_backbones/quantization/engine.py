@@ -17,9 +17,11 @@ from resnet_backbones.quantization.expressible import (
     check_stateless,
 )
 from resnet_backbones.quantization.hooks import hook, hook_of
+from resnet_backbones.quantization.mixed_bits import check_changes, check_resizing
 from resnet_backbones.quantization.model import as_quantized_model
 from resnet_backbones.quantization.placement import place
 from resnet_backbones.quantization.placement.biases import BiasSite, average_sites, bias_sites
+from resnet_backbones.quantization.placement.changes import changes_of_bits
 from resnet_backbones.quantization.placement.joins import concatenates, is_taken_apart
 from resnet_backbones.quantization.placement.selection import Selection
 from resnet_backbones.quantization.placement.sites import Placement, placement_to_dict
@@ -91,6 +93,9 @@ def quantize_aware(
     for reason, names in _by_reason(placement.unsupported).items():
         stay = "it stays" if len(names) == 1 else f"all {len(names)} stay"
         warnings.warn(f"{', '.join(names)}: {reason}; {stay} in float.", stacklevel=2)
+    if scheme.target != "tensorrt":
+        check_resizing(trace, placement)
+        check_changes(trace, placement)
     check_completes(model, trace, placement, _biases(trace, placement, scheme))
     before, complete = quantization_state(model), complete_descriptions()
     try:
@@ -197,6 +202,9 @@ def _hang_quantizers(trace: Trace, placement: Placement, biases: list[BiasSite],
     for order, number, rounded in average_sites(trace, placement, of_readers=scheme.target != "tensorrt"):
         call = calls[order]
         hook(call.layer, scheme, call.host).averages[call.index] = quantizers[number], rounded
+    for change in changes_of_bits(trace, placement):
+        call = calls[change.order]
+        hook(call.layer, scheme, call.host).changes[call.index, change.port] = quantizers[change.given]
     for call in calls:
         found = hook_of(call.layer)
         if found is not None:

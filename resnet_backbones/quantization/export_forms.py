@@ -18,8 +18,8 @@ from resnet_backbones.quantization.kernel_quantizer import read
 from resnet_backbones.quantization.rules import activation_name
 
 _layers = keras.layers
-# Operations that choose among the values they read, whose range LiteRT gives their result.
-_CHOOSES = frozenset({"Max", "Min", "ResizeNearestNeighbor"})
+# Operations that choose among the values they read, or weigh them, whose range LiteRT gives their result.
+_CHOOSES = frozenset({"Max", "Min", "ResizeNearestNeighbor", "ResizeBilinear"})
 # Operations that leave the range of a tensor to what they read.
 _MOVES = frozenset(
     {

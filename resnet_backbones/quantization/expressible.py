@@ -82,7 +82,7 @@ def check_expressible(model: Any) -> None:
     others = [patterns[id(found.layer)] for found in hooks_of(model) if _bits(found) - set(_BITS)]
     if others:
         raise ValueError(
-            f"LiteRT holds activations in 8 or 16 bits; {_listed(others)} of {model.name!r} have other bits. They can "
+            f"LiteRT holds activations in 8 or 16 bits; {listed(others)} of {model.name!r} have other bits. They can "
             "be trained, not exported to LiteRT: use activation_bits 8 or 16."
         )
     check_16_bits(model)
@@ -105,12 +105,12 @@ def check_16_bits(model: Any) -> None:
         override = ", ".join(f"{name!r}: {{'activation_bits': 8}}" for name in others)
         advice = []
         if others:
-            advice.append(f"give {_listed(others)} 8 bits, override={{{override}}}")
+            advice.append(f"give {listed(others)} 8 bits, override={{{override}}}")
         if joins:
-            advice.append(f"leave {_listed(joins)} in float, exclude={joins}")
-        listed = _listed([patterns[id(layer)] for layer in without])
+            advice.append(f"leave {listed(joins)} in float, exclude={joins}")
+        named = listed([patterns[id(layer)] for layer in without])
         raise ValueError(
-            f"LiteRT's converter has no int16 form of {listed} in {model.name!r} (sigmoid, softmax, tanh and "
+            f"LiteRT's converter has no int16 form of {named} in {model.name!r} (sigmoid, softmax, tanh and "
             "what is made of them, PReLU, concatenations, averages of tensors): "
             f"{'; '.join(advice)}{'. Or leave all of them in float with exclude' if others else ''}."
         )
@@ -129,7 +129,7 @@ def check_policies(model: Any) -> None:
     found = {leaf.name: policy_of(leaf).name for leaf in leaves if _variables_differ(policy_of(leaf))}
     if found:
         raise ValueError(
-            f"{_listed(list(found))} of {model.name!r} have the dtype policy {', '.join(sorted(set(found.values())))}, "
+            f"{listed(list(found))} of {model.name!r} have the dtype policy {', '.join(sorted(set(found.values())))}, "
             "and quantizing needs variables in float32. Build the model under the policy 'float32', or "
             "'mixed_float16' or 'mixed_bfloat16' to train in half precision, and load its weights."
         )
@@ -146,7 +146,7 @@ def check_stateless(model: Any) -> None:
     """
     found = [one.name for one in model._flatten_layers() if isinstance(one, keras.layers.RNN) and one.stateful]
     if found:
-        raise ValueError(f"{_listed(found)} of {model.name!r} {_NO_FUNCTION[_ASSIGNING]}")
+        raise ValueError(f"{listed(found)} of {model.name!r} {_NO_FUNCTION[_ASSIGNING]}")
 
 
 def check_repeatable(trace: Trace, *, to_train: bool = False) -> None:
@@ -163,9 +163,9 @@ def check_repeatable(trace: Trace, *, to_train: bool = False) -> None:
         found = trace.operations(*kinds)
         norms = [one for one in found if to_train and isinstance(one[1], keras.layers.BatchNormalization)]
         if norms:
-            warnings.warn(f"{_places(trace, norms)} {reason}", UserWarning, stacklevel=2)
+            warnings.warn(f"{places(trace, norms)} {reason}", UserWarning, stacklevel=2)
         if others := [one for one in found if one not in norms]:
-            raise ValueError(f"{_places(trace, others)} {reason}")
+            raise ValueError(f"{places(trace, others)} {reason}")
 
 
 def check_operations(trace: Trace, scheme: Scheme) -> None:
@@ -190,18 +190,18 @@ def check_operations(trace: Trace, scheme: Scheme) -> None:
     for formats, found in lacking.items():
         types = ", ".join(sorted({operation.type for operation, _ in found}))
         others = [name for name in _FORMATS[scheme.target] if name not in formats]
-        said = f"{_places(trace, found)} computes {types}, of which {' and '.join(formats)} have no form"
+        said = f"{places(trace, found)} computes {types}, of which {' and '.join(formats)} have no form"
         if formats and not others:
             raise ValueError(f"{said}. Replace it, or quantize and export the part of the model before it.")
         if formats:
             warnings.warn(f"{said}: replace it, or export to {others[0]} alone.", stacklevel=3)
 
 
-def _places(trace: Trace, found: list[Any]) -> str:
+def places(trace: Trace, found: list[Any]) -> str:
     """The layers that compute operations, or the operations' names: the subject of a message."""
     layers = {f"{type(layer).__name__} {layer.name!r}" for _, layer in found if layer is not None}
     bare = {f"{operation.name!r}, which is no layer," for operation, layer in found if layer is None}
-    return f"{_listed(sorted(layers) + sorted(bare))} of {trace.model.name!r}"
+    return f"{listed(sorted(layers) + sorted(bare))} of {trace.model.name!r}"
 
 
 def check_bare_operations(trace: Trace, scheme: Scheme) -> None:
@@ -241,6 +241,7 @@ def _has_int16_form(layer: Any) -> bool:
     return not isinstance(layer, joins) and operation_name(layer) != "concatenate"
 
 
-def _listed(names: list[str]) -> str:
+def listed(names: list[str]) -> str:
+    """The first five names, and how many more there are."""
     shown = ", ".join(names[:5])
     return shown if len(names) <= 5 else f"{shown} and {len(names) - 5} more"

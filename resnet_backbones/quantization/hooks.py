@@ -27,10 +27,11 @@ from resnet_backbones.quantization.export_forms import (
     kept_apart,
     mended_attributes,
 )
+from resnet_backbones.quantization.integer_forms import in_fewer_bits, resized_bilinearly
 from resnet_backbones.quantization.placement.selection import layer_labels
 from resnet_backbones.quantization.placement.sites import QuantizerSite
 from resnet_backbones.quantization.quantizers import ActivationQuantizer, BatchNormFreeze, KernelQuantizer
-from resnet_backbones.quantization.rules import activation_name, concatenates, rule_of
+from resnet_backbones.quantization.rules import activation_name, concatenates, has_one_scale, rule_of
 from resnet_backbones.quantization.traced_steps import note_traced_step
 from resnet_backbones.schemes import Scheme
 
@@ -75,6 +76,7 @@ class LayerHook:
         added: call index of a layer with kernels -> how integers round what is added, and the layer that adds it.
         averages: call index -> quantizer of what it reads, in whose steps the layer's integers average; how many
             averages a file for TensorRT rounds one behind the other, this one too; 0: it does not round this one.
+        changes: (call index, port) -> quantizer, of other bits, of what is given to the quantizer there.
         call_sites: how often the layer is called in one pass of the model.
         freeze: for a batch norm, the switch that stops its statistics.
         stands_alone: a batch norm that folds into no convolution before it.
@@ -89,6 +91,7 @@ class LayerHook:
         self.biases: dict[int, BiasRounding] = {}
         self.added: dict[int, tuple[BiasRounding, Any]] = {}
         self.averages: dict[int, tuple[ActivationQuantizer, int]] = {}
+        self.changes: dict[tuple[int, str], ActivationQuantizer] = {}
         self.call_sites = 1
         self.freeze: BatchNormFreeze | None = None
         self.stands_alone = self.taken_apart = False
@@ -198,6 +201,8 @@ class LayerHook:
             as_convolution = convolution_instead(self.layer, args, self.stands_alone, bits, fitting)
             if as_convolution is not None:
                 call, replaced = as_convolution, {}
+        if index in self.averages and self.averages[index][0].bits > 8 and context.mode() == context.QUANTIZE:
+            call = resized_bilinearly(self.layer, call)
         rule = rule_of(self.layer)
         if rule is not None and rule.role == "activation":
             call = self._activation(index, call)
@@ -230,11 +235,20 @@ class LayerHook:
         return np.max(needed, axis=0) if needed else None
 
     def _joined_in_one_range(self, index, args, kwargs):
-        """What a concatenation joins, each rounded to the range of its result."""
-        quantizer = self.quantizers.get((index, "output"))
-        if quantizer is None or not concatenates(self.layer):
+        """What a concatenation joins, each rounded to the range of its result; of extremes, what had other bits."""
+        if (index, "output") not in self.quantizers or not has_one_scale(self.layer):
             return args, kwargs
-        return tf.nest.map_structure(lambda value: joined_in_range(value, quantizer, self.taken_apart), (args, kwargs))
+        flat, position = [], 0
+        for value in tf.nest.flatten((args, kwargs)):
+            if tf.is_tensor(value):
+                changed = (index, f"input:{position}") in self.changes
+                if changed or concatenates(self.layer):
+                    between = self.quantizers.get((index, f"between:{max(position - 1, 0)}"))
+                    result = between or self.quantizers[index, "output"]
+                    value = joined_in_range(value, result, self.taken_apart or changed)
+                position += 1
+            flat.append(value)
+        return tf.nest.pack_sequence_as((args, kwargs), flat)
 
     def _in_steps(self, index, call, replaced, inputs, **_):
         """What the layer computes, with ranges inside."""
@@ -259,6 +273,14 @@ class LayerHook:
         exported = context.mode() == context.EXPORT
         return activation_for_export(self.layer, function, quantizer.bits) if exported else function
 
+    def _as_litert(self, kwargs):
+        """Whether the layer computes as its integers do in LiteRT; in training, ranges are found first."""
+        return (
+            context.mode() == context.QUANTIZE
+            and context.view() == "litert"
+            and not context.trains(kwargs.get("training"))
+        )
+
     def _quantize_inputs(self, index, args, kwargs):
         wanted = {port: q for (i, port), q in self.quantizers.items() if i == index and port.startswith("input:")}
         if not wanted:
@@ -269,6 +291,14 @@ class LayerHook:
                 quantizer = wanted.get(f"input:{position}")
                 if quantizer is not None and context.mode() == context.EXPORT:
                     value = kept_apart(value, quantizer.bits)
+                given = self.changes.get((index, f"input:{position}"))
+                if (
+                    quantizer is not None
+                    and given is not None
+                    and given.bits > quantizer.bits
+                    and self._as_litert(kwargs)
+                ):
+                    value = in_fewer_bits(value, given, quantizer)
                 if (index, f"input:{position}") in self.following:
                     value = self._rounded((index, f"input:{position}"), value)
                 else:

@@ -188,9 +188,13 @@ class LiteRTPlacer(Placer):
         result = self.placement.sites[-1]
         for position, tensor in enumerate(call.inputs):
             made_by = self.trace.producer(tensor)
-            if self.trace.only_consumer(tensor) is not call or self._returned_by_layer_of_layers(tensor):
-                continue
-            places = [(call.order, f"input:{position}"), *([(made_by.order, "output")] if made_by else [])]
+            places = [(call.order, f"input:{position}")]
+            if self._bits_of(tensor) in (None, result.bits):
+                if self.trace.only_consumer(tensor) is not call or self._returned_by_layer_of_layers(tensor):
+                    continue
+                places += [(made_by.order, "output")] if made_by else []
+            elif not any(site.points == places for site in self.placement.sites):
+                continue  # others read it in these bits too
             own = next((site for site in self.placement.sites if site.points[0] in places), None)
             if own is not None and own is not result and own.fixed_range is None and own.bits == result.bits:
                 self.placement.sites = [site for site in self.placement.sites if site is not own]

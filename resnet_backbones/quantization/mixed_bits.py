@@ -1,0 +1,93 @@
+"""What LiteRT computes of 16 bits, or brings to 16 bits, further from Keras than their steps are, refused in time.
+
+Found by comparing files of each kind of layer, with 8 or 16 bits before, in and behind it, with Keras.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from resnet_backbones.keras_api import keras
+from resnet_backbones.quantization.expressible import listed, places
+from resnet_backbones.quantization.placement.biases import average_sites
+from resnet_backbones.quantization.placement.changes import changes_of_bits, range_of
+from resnet_backbones.quantization.placement.selection import layer_patterns
+from resnet_backbones.quantization.placement.sites import Placement
+from resnet_backbones.quantization.placement.trace import Trace
+from resnet_backbones.quantization.rules import activation_name
+
+#: Activations that LiteRT's kernels for int8 compute with factors of 8 bits, or round twice.
+_ROUGH_8 = frozenset({"hard_sigmoid", "hard_silu", "hard_swish", "leaky_relu", "leaky_relu_001"})
+
+
+def check_resizing(trace: Trace, placement: Placement) -> None:
+    """Checks that Keras resizes 16-bit values as LiteRT does.
+
+    Args:
+        trace: the traced model.
+        placement: the ranges that were placed.
+
+    Raises:
+        ValueError: it resizes them outside of a layer, or a part of the images; the message says what to do.
+    """
+    operations = [one for one in trace.operations("ResizeBilinear") if not _resizes_bilinearly(one[1])]
+    read = [range_of(trace, placement, trace.canonical(operation.inputs[0])) for operation, _ in operations]
+    wide = [number is not None and placement.sites[number].bits > 8 for number in read]
+    if bare := [one for one, is_wide in zip(operations, wide, strict=True) if is_wide]:
+        raise ValueError(
+            f"{places(trace, bare)} resizes 16-bit values bilinearly, which LiteRT does by 1024ths of a pixel. Use a "
+            "layer for it, Resizing or UpSampling2D, which Keras then computes alike, or quantize with 'edge_int8'."
+        )
+    patterns, sites = layer_patterns(trace.model), average_sites(trace, placement, of_readers=True)
+    layers = [trace.calls[order].layer for order, number, _ in sites if placement.sites[number].bits > 8]
+    parts = [patterns[id(layer)] for layer in layers if _resizes_bilinearly(layer) and _resizes_a_part(layer)]
+    if parts:
+        raise ValueError(
+            f"{listed(parts)} of {trace.model.name!r}: with 16 bits LiteRT resizes otherwise than Keras, which is "
+            "followed for whole images with channels last alone. Leave out crop_to_aspect_ratio, pad_to_aspect_ratio "
+            f"and data_format, or leave it in float, exclude={parts}."
+        )
+
+
+def check_changes(trace: Trace, placement: Placement) -> None:
+    """Checks that what 16 bits are made of has no more than 8 bits' own errors.
+
+    LiteRT's kernels for int8 are a step off here and there where they multiply by numbers of 8 bits. Of such a step
+    layers with 8 bits hardly see anything, and layers with 16 bits see 256 of theirs.
+
+    Args:
+        trace: the traced model.
+        placement: the ranges that were placed.
+
+    Raises:
+        ValueError: a layer with 16 bits reads such a result; the message names both and what to do.
+    """
+    patterns = layer_patterns(trace.model)
+    found: dict[str, str] = {}
+    for change in changes_of_bits(trace, placement):
+        rough = [call.layer for call in change.way if _is_rough(call.layer)]
+        if rough and placement.sites[change.given].bits == 8:
+            found[patterns[id(trace.points[change.order].layer)]] = patterns[id(rough[0])]
+    if found:
+        readers, made = list(found), list(dict.fromkeys(found.values()))
+        override = ", ".join(f"{name!r}: {{'activation_bits': 8}}" for name in readers)
+        raise ValueError(
+            f"In 8 bits LiteRT computes {listed(made)} of {trace.model.name!r} a step off here and there (leaky ReLU, "
+            f"hard sigmoid and swish, bilinear resizing), of which {listed(readers)}, with 16 bits, would see 256. "
+            f"Give {listed(readers)} 8 bits too, override={{{override}}}, or leave {listed(made)} in float, "
+            f"exclude={made}."
+        )
+
+
+def _is_rough(layer: Any) -> bool:
+    return _resizes_bilinearly(layer) or activation_name(layer) in _ROUGH_8
+
+
+def _resizes_a_part(layer: Any) -> bool:
+    kept = any(getattr(layer, f"{how}_to_aspect_ratio", False) for how in ("crop", "pad"))
+    return kept or getattr(layer, "data_format", None) == "channels_first"
+
+
+def _resizes_bilinearly(layer: Any) -> bool:
+    resizes = isinstance(layer, (keras.layers.UpSampling2D, keras.layers.Resizing))
+    return resizes and layer.interpolation == "bilinear"
