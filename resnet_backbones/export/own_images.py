@@ -27,8 +27,8 @@ def own_images(model: Any, size: tuple[int | None, ...] | None) -> tuple[str, np
         size: (height, width) or (height, width, channels) of the images, where the file takes others than the model.
 
     Returns:
-        Which of both they are, and the images, as the Keras model takes them; ``None`` where it takes several inputs or
-        such of open size.
+        Which of both they are, and the images, as the Keras model takes them; ``None`` where it takes several inputs,
+        such of open size, or whole numbers that are no images.
     """
     specs = tf.nest.flatten(input_signature(model))
     if len(specs) != 1:
@@ -39,7 +39,8 @@ def own_images(model: Any, size: tuple[int | None, ...] | None) -> tuple[str, np
     sample = calibration_sample(model)
     if sample is not None and list(sample.shape[1:]) == shape:
         return CALIBRATION, sample.astype(np.float32)
-    if None in shape:
+    indices = not specs[0].dtype.is_floating and len(shape) != 3  # of what, nobody knows: tokens of a vocabulary
+    if None in shape or indices:
         return None
     return RANDOM, _random(shape, *_range(model), whole=not specs[0].dtype.is_floating)
 
