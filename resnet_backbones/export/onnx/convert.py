@@ -17,6 +17,7 @@ from tf2onnx import optimizer, tf_loader, tfonnx
 from tf2onnx.optimizer.transpose_optimizer import TransposeOptimizer
 
 from resnet_backbones.export.graph import ExportGraph
+from resnet_backbones.export.onnx.resizing import resize_as_tensorflow
 from resnet_backbones.export.problems import NoFormError
 
 OPSET = 17
@@ -87,6 +88,7 @@ def to_onnx(graph: ExportGraph, *, layout: str, signed: bool) -> onnx.ModelProto
             tensors_to_rename=renamed,
         )
         _check_known(converted)
+        resize_as_tensorflow(converted)
         steps = optimizer._get_optimizers()
         wanted = OrderedDict((name, step) for name, step in steps.items() if name not in _LEFT_OUT)
         wanted["optimize_transpose"] = _TransposeOptimizer
