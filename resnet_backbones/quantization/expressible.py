@@ -100,14 +100,14 @@ def check_16_bits(model: Any) -> None:
     patterns = layer_patterns(model)
     without = [found.layer for found in hooks_of(model) if 16 in _bits(found) and not _has_int16_form(found.layer)]
     if without:
-        joins = [patterns[id(layer)] for layer in without if concatenates(layer)]
-        others = [patterns[id(layer)] for layer in without if not concatenates(layer)]
+        in_float = [patterns[id(layer)] for layer in without if _not_in_8_bits_either(layer)]
+        others = [patterns[id(layer)] for layer in without if not _not_in_8_bits_either(layer)]
         override = ", ".join(f"{name!r}: {{'activation_bits': 8}}" for name in others)
         advice = []
         if others:
             advice.append(f"give {listed(others)} 8 bits, override={{{override}}}")
-        if joins:
-            advice.append(f"leave {listed(joins)} in float, exclude={joins}")
+        if in_float:
+            advice.append(f"leave {listed(in_float)} in float, exclude={in_float}")
         named = listed([patterns[id(layer)] for layer in without])
         raise ValueError(
             f"LiteRT's converter has no int16 form of {named} in {model.name!r} (sigmoid, softmax, tanh and "
@@ -239,6 +239,11 @@ def _has_int16_form(layer: Any) -> bool:
         return False
     joins = (keras.layers.Concatenate, keras.layers.Average, keras.layers.PReLU)
     return not isinstance(layer, joins) and operation_name(layer) != "concatenate"
+
+
+def _not_in_8_bits_either(layer: Any) -> bool:
+    """Whether 8 bits between 16 do not help: one range for what is joined, or a result that is a step off."""
+    return concatenates(layer) or isinstance(layer, keras.layers.PReLU)
 
 
 def listed(names: list[str]) -> str:

@@ -73,14 +73,15 @@ def check_changes(trace: Trace, placement: Placement) -> None:
         override = ", ".join(f"{name!r}: {{'activation_bits': 8}}" for name in readers)
         raise ValueError(
             f"In 8 bits LiteRT computes {listed(made)} of {trace.model.name!r} a step off here and there (leaky ReLU, "
-            f"hard sigmoid and swish, bilinear resizing), of which {listed(readers)}, with 16 bits, would see 256. "
-            f"Give {listed(readers)} 8 bits too, override={{{override}}}, or leave {listed(made)} in float, "
+            f"PReLU, hard sigmoid and swish, bilinear resizing), of which {listed(readers)}, with 16 bits, would see "
+            f"256. Give {listed(readers)} 8 bits too, override={{{override}}}, or leave {listed(made)} in float, "
             f"exclude={made}."
         )
 
 
 def _is_rough(layer: Any) -> bool:
-    return _resizes_bilinearly(layer) or activation_name(layer) in _ROUGH_8
+    by_name = activation_name(layer) in _ROUGH_8
+    return by_name or isinstance(layer, keras.layers.PReLU) or _resizes_bilinearly(layer)
 
 
 def _resizes_a_part(layer: Any) -> bool:

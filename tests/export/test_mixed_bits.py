@@ -58,6 +58,7 @@ IN_8_BITS = {
 #: What LiteRT computes a step off here and there in 8 bits.
 ROUGH = {
     "leaky": _on("LeakyReLU"),
+    "prelu": _on("PReLU", keras.initializers.Constant(0.3), shared_axes=(1, 2)),
     "hard sigmoid": _activation("hard_sigmoid"),
     "hard swish": _activation("hard_swish"),
     "bilinear": _on("UpSampling2D", 2, interpolation="bilinear"),
