@@ -19,7 +19,7 @@ from resnet_backbones.quantization.rules import activation_name
 
 _layers = keras.layers
 # Operations that choose among the values they read, or weigh them, whose range LiteRT gives their result.
-_CHOOSES = frozenset({"Max", "Min", "ResizeNearestNeighbor", "ResizeBilinear"})
+_CHOOSES = frozenset({"Max", "Min", "MaxPool", "AvgPool", "ResizeNearestNeighbor", "ResizeBilinear"})
 # Operations that leave the range of a tensor to what they read.
 _MOVES = frozenset(
     {
@@ -109,20 +109,48 @@ def convolution_instead(
     return call
 
 
-def activation_for_export(layer: Any, function: Callable[..., Any], bits: int) -> Callable[..., Any]:
+def activation_for_export(layer: Any, function: Callable[..., Any], bits: int, largest: float) -> Callable[..., Any]:
     """The activation a layer applies, in a form that LiteRT has in integers.
 
     Args:
         layer: the layer that applies it.
         function: the activation.
         bits: of its result.
+        largest: where the range of its result ends.
     """
     name = activation_name(layer)
     if name == "hard_sigmoid":
         return lambda inputs, *_, **__: _hard_sigmoid_in_steps(function, inputs, bits)
-    if name == "clipped_relu":  # the range of its result ends where it clips
-        return lambda inputs, *_, **__: tf.nn.relu(inputs)
+    if name in ("relu", "relu6", "clipped_relu"):
+        return lambda inputs, *args, **more: _rectified(
+            inputs, lambda: function(inputs, *args, **more), name, bits, largest
+        )
     return function
+
+
+def _rectified(inputs: Any, own: Callable[[], Any], name: str, bits: int, largest: float) -> Any:
+    """A rectifier; one with a limit without it where the range of its result ends there.
+
+    The converter makes one of equal rectifiers of a tensor, though their results have different ranges, and it may
+    fuse that into what computes the tensor, past its range. So the second is a leaky one that leaks nothing.
+    """
+    ends_there = name == "clipped_relu" or (name == "relu6" and bits > 8 and largest <= 6.0 and _holds_range(inputs))
+    kind = "Relu6" if name == "relu6" and not ends_there else "Relu"
+    readers = [reader.type for reader in inputs.consumers()] if _holds_range(inputs) else []
+    if kind in readers and (kind == "Relu" or largest <= 6.0):
+        rectifiers = sum(reader in ("Relu", "Relu6", "LeakyRelu") for reader in readers)
+        return tf.nn.leaky_relu(inputs, 1e-20 * rectifiers)  # another slope each: less than a step of any value
+    return tf.nn.relu(inputs) if ends_there else own()  # LiteRT has no operator for the limit: in 16 bits none for 6
+
+
+def _holds_range(values: Any) -> bool:
+    """Whether a tensor has a range: its own, or that of values it moves or chooses among."""
+    if not tf.is_symbolic_tensor(values):
+        return False
+    source = source_of(values)
+    while source.type in _CHOOSES:
+        source = source_of(source.inputs[0])
+    return source.type.startswith("FakeQuant")
 
 
 def source_of(values: Any) -> Any:

@@ -270,8 +270,9 @@ class LayerHook:
         litert = self.scheme.target != "tensorrt" and context.view() == "litert"
         if litert and quantizer.bits == 8 and activation_name(self.layer) == "silu":
             return lambda inputs, *_, **__: silu_in_steps(inputs)
-        exported = context.mode() == context.EXPORT
-        return activation_for_export(self.layer, function, quantizer.bits) if exported else function
+        if context.mode() != context.EXPORT:
+            return function
+        return activation_for_export(self.layer, function, quantizer.bits, quantizer.range()[1])
 
     def _as_litert(self, kwargs):
         """Whether the layer computes as its integers do in LiteRT; in training, ranges are found first."""

@@ -123,3 +123,42 @@ def test_an_average_that_is_excluded_is_not_rounded(tmp_path):
     whole = keras.Model(model.inputs, trunk)
     expected = tf.nn.avg_pool2d(whole(pictures), 2, 2, "VALID")
     np.testing.assert_allclose(model(pictures), expected, atol=1e-6)
+
+
+TRUNKS = {
+    "conv": lambda x: layers.Conv2D(4, 3, bias_initializer=keras.initializers.RandomNormal(stddev=0.5))(x),
+    "lone batch norm": lambda x: layers.BatchNormalization(beta_initializer="random_normal")(pooled(x)),
+    "add": lambda x: layers.Add()([layers.Conv2D(4, 3)(x), layers.Conv2D(4, 3)(x)]),
+    "reshape": lambda x: layers.Reshape((-1, 2, 2))(layers.Conv2D(4, 3)(x)),
+}
+LIMITED = {**RECTIFIERS, "relu to half": lambda: layers.ReLU(0.5), "leaky": layers.LeakyReLU}
+READERS = {
+    "each": lambda x: [made()(x) for made in LIMITED.values()],
+    "same added": lambda x: layers.Add()([layers.ReLU(0.5)(x), layers.ReLU(0.5)(x)]),
+    "largest": lambda x: layers.Maximum()([layers.ReLU(6.0)(x), layers.ReLU()(x)]),
+}
+
+
+@pytest.mark.parametrize("scheme", ["edge_int8", "portable_int8", "edge_int16x8"])
+def test_rectifiers_of_one_tensor(scheme, tmp_path, monkeypatch):
+    """The converter merges equal ones, or those whose limit is their range's end; in 16 bits it has no ReLU6."""
+    monkeypatch.setitem(WAYS, "it", (scheme, "m.tflite", {}))
+    keras.utils.set_random_seed(0)
+    image = layers.Input((8, 8, 3))
+    stem = layers.Conv2D(4, 3, kernel_initializer=keras.initializers.RandomNormal(stddev=3.0))(image)
+    readers = [name for name in READERS if scheme != "edge_int16x8" or name != "same added"]
+    built = [READERS[name](trunk(stem)) for trunk, name in product(TRUNKS.values(), readers)]
+    report, model = exported(tf.nest.flatten(built), image, "it", tmp_path)
+    assert max(float(np.max(one)) for one in model.predict(images(8, 8, 8, 3), verbose=0)) > 6.5  # so each limit clips
+    assert report.passed, report
+    assert scheme == "edge_int16x8" or max(one.max_steps for one in report.parity) < 1.01, report.parity
+    assert not report.float_operators
+
+
+@pytest.mark.parametrize("limit", [1.0, 6.0])
+def test_a_limit_in_16_bits(limit, tmp_path, monkeypatch):
+    monkeypatch.setitem(WAYS, "it", ("edge_int16x8", "m.tflite", {}))
+    image = layers.Input((8, 8, 3))
+    report, _ = exported([layers.ReLU(limit)(trunk(image)) for trunk in TRUNKS.values()], image, "it", tmp_path)
+    assert report.passed, report
+    assert not report.float_operators

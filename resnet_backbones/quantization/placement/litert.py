@@ -192,6 +192,8 @@ class LiteRTPlacer(Placer):
             if self._bits_of(tensor) in (None, result.bits):
                 if self.trace.only_consumer(tensor) is not call or self._returned_by_layer_of_layers(tensor):
                     continue
+                if made_by is not None and self._clips_by_its_range(made_by, result.bits):
+                    continue
                 places += [(made_by.order, "output")] if made_by else []
             elif not any(site.points == places for site in self.placement.sites):
                 continue  # others read it in these bits too
@@ -199,6 +201,11 @@ class LiteRTPlacer(Placer):
             if own is not None and own is not result and own.fixed_range is None and own.bits == result.bits:
                 self.placement.sites = [site for site in self.placement.sites if site is not own]
                 result.points += own.points
+
+    def _clips_by_its_range(self, call: LeafCall, bits: int) -> bool:
+        """Whether a ReLU6 has 16 bits and fuses into nothing: LiteRT clips nothing else there."""
+        alone = self.role(call) == "activation" and self._bits_of(call.inputs[0]) is not None
+        return alone and bits > 8 and activation_name(call.layer) == "relu6"
 
     def _points_inside(self, call: LeafCall) -> bool:
         return any(point == (call.order, "between:0") for site in self.placement.sites for point in site.points)
