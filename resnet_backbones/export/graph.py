@@ -22,7 +22,7 @@ from resnet_backbones.export.sources import Sources
 from resnet_backbones.keras_api import computing_in_float32, keras
 from resnet_backbones.quantization import context
 from resnet_backbones.quantization.export_forms import scale_and_offset
-from resnet_backbones.quantization.expressible import check_repeatable
+from resnet_backbones.quantization.expressible import check_repeatable, integers_unread
 from resnet_backbones.quantization.hooks import hook_of, layers_and_operations, own_calls_replaced
 from resnet_backbones.quantization.placement.joins import joins_outputs
 from resnet_backbones.quantization.placement.parts import OutputParts
@@ -103,7 +103,7 @@ def build_graph(
     joins = [call.layer for call in trace.calls if split_outputs and _returns_parts(trace, call)]
     leading = leading_preprocessing(trace)
     if mode == context.EXPORT:
-        _check_integer_input(model, trace, leading, preprocessing is not None)
+        _check_integer_input(trace, preprocessing is not None)
     size: Any = tuple(spec.shape[1:3])
     pixels = None
     if preprocessing is not None:
@@ -201,18 +201,18 @@ def _single_input(model: Any, trace: Trace, batch: int | None) -> tf.TensorSpec:
     return tf.TensorSpec((batch, *shape[1:]), tf.float32, name="images")
 
 
-def _check_integer_input(model: Any, trace: Trace, leading: list[LeafCall], preprocessing: bool) -> None:
+def _check_integer_input(trace: Trace, preprocessing: bool) -> None:
     """Refuses a LiteRT file in integers that would round its input to whole numbers first, in float."""
     dtype = tf.nest.flatten(trace.signature)[0].dtype
-    readers = [call for call in trace.calls if any(given is trace.inputs[0] for given in call.inputs)]
-    if dtype.is_floating or (leading and not preprocessing) or not readers:
-        return
-    wanted = "preprocessing= in the file" if preprocessing else f"layer {readers[0].layer.name!r} at its start"
-    raise ValueError(
-        f"{model.name!r} takes {dtype.name} images, and {wanted} would stay in float in a .tflite file of integers. "
-        "Build the model with Input(dtype='float32'), which takes the same images, or begin it with one Rescaling or "
-        "Normalization layer and leave preprocessing= out: the runtime then rescales."
-    )
+    if preprocessing and not dtype.is_floating and trace.calls:
+        raise ValueError(
+            f"{trace.model.name!r} takes {dtype.name} images, and preprocessing= in the file would stay in float in a "
+            ".tflite file of integers. Build the model with Input(dtype='float32'), which takes the same images, or "
+            "begin it with one Rescaling or Normalization layer and leave preprocessing= out: the runtime then "
+            "rescales."
+        )
+    if said := integers_unread(trace):
+        raise ValueError(said)
 
 
 def leading_preprocessing(trace: Trace) -> list[LeafCall]:

@@ -12,6 +12,7 @@ from resnet_backbones.quantization.calibration import calibrate
 from resnet_backbones.quantization.expressible import (
     check_16_bits,
     check_bare_operations,
+    check_integer_input,
     check_operations,
     check_policies,
     check_stateless,
@@ -85,6 +86,7 @@ def quantize_aware(
     check_stateless(model)
     trace = Trace(model)
     check_operations(trace, scheme)
+    check_integer_input(trace, scheme)
     if scheme.target != "tensorrt":
         check_bare_operations(trace, scheme)
     placement = place(trace, selection)

@@ -9,6 +9,8 @@ from __future__ import annotations
 import warnings
 from typing import Any
 
+import tensorflow as tf
+
 from resnet_backbones.keras_api import keras, policy_of
 from resnet_backbones.keras_api.operations import operation_name
 from resnet_backbones.quantization.hooks import LayerHook, hooks_of
@@ -202,6 +204,53 @@ def places(trace: Trace, found: list[Any]) -> str:
     layers = {f"{type(layer).__name__} {layer.name!r}" for _, layer in found if layer is not None}
     bare = {f"{operation.name!r}, which is no layer," for operation, layer in found if layer is None}
     return f"{listed(sorted(layers) + sorted(bare))} of {trace.model.name!r}"
+
+
+def check_integer_input(trace: Trace, scheme: Scheme) -> None:
+    """Checks that a ``.tflite`` file of integers can take what the model takes; warns where only ONNX can.
+
+    Args:
+        trace: the traced model.
+        scheme: what it is quantized by.
+
+    Raises:
+        ValueError: it takes integers such as tokens, and has activations of 16 bits, which ONNX has not either.
+    """
+    said = "" if scheme.target == "tensorrt" else integers_unread(trace)
+    if said and scheme.activation_bits == 16:
+        raise ValueError(f"{said} ONNX files have no 16 bits: quantize with 'edge_int8' for these.")
+    if said:
+        warnings.warn(said, UserWarning, stacklevel=3)
+
+
+def integers_unread(trace: Trace) -> str:
+    """Why a ``.tflite`` file of integers cannot take the integers that a model takes, and what to do; else nothing.
+
+    Such a file's input is int8 of a range, not the numbers themselves. Where the model begins with rescaling, the
+    runtime does that instead.
+
+    Args:
+        trace: the traced model.
+    """
+    given, dtype = trace.inputs[0], tf.nest.flatten(trace.signature)[0].dtype
+    readers = [call.layer for call in trace.calls if any(one is given for one in call.inputs)]
+    first = trace.only_consumer(given)
+    rescaled = first is not None and isinstance(first.layer, (keras.layers.Rescaling, keras.layers.Normalization))
+    if len(trace.inputs) != 1 or dtype.is_floating or rescaled or not readers:
+        return ""
+    images = (
+        "Build the model with Input(dtype='float32'), which takes the same images, or begin it with one Rescaling or "
+        "Normalization layer: the runtime then rescales."
+    )
+    others = (
+        "Export it to .onnx, or to .tflite in float, precision='float32', or quantize the part of the model behind "
+        "that layer alone."
+    )
+    return (
+        f"{trace.model.name!r} takes {dtype.name} {'images' if given.shape.rank == 4 else 'values'}, and layer "
+        f"{readers[0].name!r} at its start reads them as they are, which a .tflite file of integers cannot: its input "
+        f"is rounded to a range. {images if given.shape.rank == 4 else others}"
+    )
 
 
 def check_bare_operations(trace: Trace, scheme: Scheme) -> None:

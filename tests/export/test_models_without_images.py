@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import re
+import warnings
 
 import numpy as np
 import pytest
@@ -46,6 +48,13 @@ MODELS = {
     "volume": (lambda: of((6, 6, 6, 2), layers.Conv3D(4, 3), layers.GlobalAveragePooling3D()), data(6, 6, 6, 2)),
     "two, listed": (lambda: of_two(False), TWO),
     "two, by name": (lambda: of_two(True), TWO),
+}
+
+
+TOKENS = {
+    "mean": lambda: (layers.Embedding(50, 8), layers.GlobalAveragePooling1D()),
+    "convolution": lambda: (layers.Embedding(50, 8), layers.Conv1D(8, 3), layers.GlobalAveragePooling1D()),
+    "each": lambda: (layers.Embedding(50, 8),),
 }
 
 
@@ -145,3 +154,25 @@ def test_it_is_right_or_said_in_our_words(name, function, tmp_path):
     error = outcome(FUNCTIONS[function], build(), given, tmp_path)
     assert error is None or raised_here(error) or isinstance(error, ExportError), error
     assert error is None or "two" in name or function not in ALWAYS, error
+
+
+@pytest.mark.parametrize("scheme", ["edge_int8", "portable_int8", "gpu_int8", "edge_int16x8"])
+@pytest.mark.parametrize("kind", TOKENS)
+def test_what_a_file_cannot_take_of_tokens_is_said_when_quantizing(kind, scheme, tmp_path):
+    model, given = of((16,), *TOKENS[kind](), dtype="int32"), MODELS["tokens"][1]
+    words = "takes int32 values, and layer 'embedding.*a .tflite file of integers cannot.*Export it to .onnx"
+    if scheme == "edge_int16x8":
+        with pytest.raises(ValueError, match=f"{words}.*quantize with 'edge_int8'"):
+            rb.quantize_aware(model, scheme)
+        return
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        rb.quantize_post_training(model, scheme, calibration_data=given)
+    assert any(re.search(words, str(one.message)) for one in said) == (scheme != "gpu_int8")
+    if scheme != "gpu_int8":
+        with pytest.raises(ValueError, match=words):
+            rb.export_model(model, tmp_path / "m.tflite")
+        rb.export_model(model, tmp_path / "float.tflite", precision="float32", parity_data=given)
+    target = {} if scheme == "gpu_int8" else {"target": "onnxruntime"}
+    report = rb.export_model(model, tmp_path / "m.onnx", parity_data=given, **target)
+    assert report.parity[0].cosine > 0.9999
