@@ -96,6 +96,11 @@ def why_without_rule(layer: Any) -> str:
     return reason or f"no quantization rule for {type(layer).__name__}"
 
 
+def has_rule(layer: Any) -> bool:
+    """Whether there is a rule for the layer's class, be it that it does not hold for its arguments."""
+    return _rule_of_class(layer) is not None
+
+
 def _rule_of_class(layer: Any) -> Rule | None:
     for cls in type(layer).__mro__:
         if cls in _RULES:

@@ -13,6 +13,7 @@ import tensorflow as tf
 import resnet_backbones as rb
 from resnet_backbones.keras_api import IS_KERAS_3, keras
 from resnet_backbones.quantization import quantization_of
+from resnet_backbones.quantization.hooks import quantizers_of
 
 layers = keras.layers
 IMAGES = np.random.default_rng(0).uniform(size=(4, 8, 8, 3)).astype("float32")
@@ -172,3 +173,23 @@ def test_following_the_advice_about_16_bits_exports(kind, tmp_path):
     report = rb.export_model(model, tmp_path / "m.tflite", parity_data=IMAGES)
     assert report.int8_mac_share == 1.0
     assert report.parity[0].cosine > 0.999
+
+
+@pytest.mark.parametrize("scheme", ["edge_int8", "portable_int8"])
+@pytest.mark.parametrize("kind", ["DepthwiseConv2D", "SeparableConv2D"])
+@pytest.mark.parametrize("activation", ["relu", layers.ReLU, layers.LeakyReLU], ids=["named", "relu", "leaky"])
+def test_depthwise_convolutions_with_channels_first(kind, activation, scheme):
+    """An activation that is a layer does not make them a layer of layers."""
+    count = (4, 3) if kind == "SeparableConv2D" else (3,)
+    given = activation if isinstance(activation, str) else activation()
+    made = getattr(layers, kind)(*count, data_format="channels_first", activation=given, name="it")
+    refused(network(made), "^it: LiteRT has no depthwise or separable convolution.*'gpu_int8'", scheme)
+
+
+@pytest.mark.parametrize("scheme", ["gpu_int8", "edge_int8"])
+def test_a_layer_without_a_form_stays_in_float_with_its_activation(scheme):
+    model = network(layers.Conv2D(4, 3, data_format="channels_first", activation=layers.ReLU(), name="it"))
+    with pytest.warns(UserWarning, match="it.*channels_first"):
+        rb.quantize_aware(model, scheme)
+    assert quantizers_of(model)
+    assert not quantizers_of(model.get_layer("it"))

@@ -7,20 +7,20 @@ from typing import Any
 from resnet_backbones.keras_api import keras
 from resnet_backbones.keras_api.operations import is_operation, operations_of
 from resnet_backbones.quantization.quantizers import ActivationQuantizer, BatchNormFreeze
-from resnet_backbones.quantization.rules import rule_of
+from resnet_backbones.quantization.rules import has_rule, rule_of
 from resnet_backbones.quantization.schedule_state import ScheduleState
 
 _HELPERS = (ActivationQuantizer, BatchNormFreeze, ScheduleState)
 
 
 def is_leaf(layer: Any) -> bool:
-    """Whether a layer is quantized as a whole: it has a rule, or holds no other layer (this library's helpers aside).
+    """Whether a layer is quantized as a whole: its class has a rule, or it holds no layer but this library's helpers.
 
     A ``Lambda`` is none: what it does is bare operations, whose results are quantized where layers read them.
     """
     if isinstance(layer, (keras.layers.InputLayer, keras.layers.Lambda, *_HELPERS)) or is_operation(layer):
         return False
-    return _children(layer) == [] or rule_of(layer) is not None
+    return _children(layer) == [] or has_rule(layer)
 
 
 def _children(layer: Any) -> list[Any]:
