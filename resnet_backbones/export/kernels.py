@@ -103,15 +103,14 @@ def compare_kernels(model: Any, kernels: Iterable[FileKernel], sources: Sources)
             continue
         bits = hook.added[call.index][0].read.bits if call.index in hook.added else 8
         within = kernel.depthwise and len(hook.kernels) > 1  # a separable convolution's first
-        mended = bits if kernel.mended else None
         behind = np.ones(1) if within else sources.scaled_behind(call)
-        expected = _expected(variable, quantizer, None if within else norm, behind, mended)
+        expected = _expected(variable, quantizer, None if within else norm, behind)
         compared += 1
         if kernel.mended and not within and quantizer.axes is not None:
-            norms = np.abs(behind * (1.0 if norm is None else _factor(norm, bits)))
+            norms = np.abs(behind * (1.0 if norm is None else _factor(norm)))
             least = 0.0 if (needed := hook.least_scale()) is None else needed * norms
             least = np.maximum(least, _LEAST_BOUND / (2 ** (quantizer.bits - 1) - 1))
-            kernel = replace(kernel, coarser=least > expected[1].reshape(-1))
+            kernel = replace(kernel, coarser=(least > expected[1].reshape(-1)) | _raised(norm, bits))
         equal, scale_error = _compare(kernel, *expected)
         error = max(error, scale_error)
         if not equal:
@@ -134,12 +133,11 @@ def _attribute(hook: LayerHook, depthwise: bool) -> str:
 
 
 def _expected(
-    variable: Any, quantizer: Any, norm: Any, behind: np.ndarray, mended: int | None
+    variable: Any, quantizer: Any, norm: Any, behind: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Integers and scales with a batch norm, and what is multiplied behind it, folded; which channels have a scale.
 
-    Those have one that are not all zero. A batch norm was mended for a LiteRT file whose activations have so many bits;
-    ``None``: it was not.
+    Those have one that are not all zero.
     """
     kernel = read(float32_variable(variable)).astype(np.float64)
     bound = np.max(np.abs(kernel), axis=quantizer.axes, keepdims=True)
@@ -147,20 +145,23 @@ def _expected(
     values = np.asarray(quantizer(float32_variable(variable)), np.float64)
     integers = np.round(np.divide(values, scales, where=bound > 0, out=np.zeros_like(values)))
     if quantizer.axes is not None:  # into a kernel of one range, a batch norm does not fold
-        factor = np.broadcast_to(behind * (1.0 if norm is None else _factor(norm, mended)), bound.size)
+        factor = np.broadcast_to(behind * (1.0 if norm is None else _factor(norm)), bound.size)
         factor = factor.reshape(bound.shape)
         integers, scales = integers * np.sign(factor), scales * np.abs(factor)
     alive = scales > np.finfo(np.float32).tiny  # a batch norm switches others off: zeros, whatever their scale
     return np.where(alive, integers, 0).astype(np.int32), scales, alive
 
 
-def _factor(norm: Any, mended: int | None) -> np.ndarray:
+def _factor(norm: Any) -> np.ndarray:
     """What a batch norm multiplies each channel by."""
     factor = 1.0 / np.sqrt(read(float32_variable(norm.moving_variance)).astype(np.float64) + norm.epsilon)
-    if norm.gamma is None:
-        return factor
-    gamma = read(float32_variable(norm.gamma))
-    return factor * (gamma if mended is None else never_zero(gamma, mended)).astype(np.float64)
+    return factor if norm.gamma is None else factor * read(float32_variable(norm.gamma)).astype(np.float64)
+
+
+def _raised(norm: Any, bits: int) -> np.ndarray:
+    """Which channels have the larger steps of one that is not all but switched off."""
+    gamma = np.ones(1) if norm is None or norm.gamma is None else read(float32_variable(norm.gamma))
+    return np.abs(gamma) < np.abs(never_zero(gamma, bits))
 
 
 def _compare(kernel: FileKernel, integers: np.ndarray, scales: np.ndarray, known: np.ndarray) -> tuple[bool, float]:

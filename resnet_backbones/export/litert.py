@@ -26,6 +26,7 @@ from resnet_backbones.export.litert_metadata import with_standard_metadata
 from resnet_backbones.export.postprocess import check_post_processing, with_post_processing
 from resnet_backbones.export.problems import name_operations
 from resnet_backbones.export.request import QUANTIZED, Emitted, ExportRequest
+from resnet_backbones.export.switched_off import with_own_factors
 from resnet_backbones.export.wide_biases import with_wide_biases
 from resnet_backbones.quantization import context, quantization_of
 from resnet_backbones.quantization.expressible import check_expressible
@@ -99,6 +100,7 @@ def emit(model: Any, request: ExportRequest) -> Emitted:
         )
     data = convert(graph, request.precision, uint8_input=request.quantized and request.preprocessing is not None)
     if request.quantized:
+        data = with_own_factors(data, graph.sources)
         data = with_exact_scales(with_wide_biases(data, graph.sources))
     emitted = Emitted(data, take_census(data), graph.metadata, tensors=computed_tensors(data), sources=graph.sources)
     if request.quantized:

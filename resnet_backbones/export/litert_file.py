@@ -40,7 +40,7 @@ def file_kernels(data: bytes) -> Iterator[FileKernel]:
         content = model.buffers[tensor.buffer].data
         if content is None or tensor.quantization is None or tensor.quantization.scale is None:
             continue
-        values = _integers(tensor, bytes(content))
+        values = integers_of(tensor, bytes(content))
         if order is None:  # 1, height, width, channels * multiplier
             channels = graph.tensors[operator.inputs[0]].shape[3]
             values = values.reshape(*values.shape[1:3], channels, -1)
@@ -51,11 +51,21 @@ def file_kernels(data: bytes) -> Iterator[FileKernel]:
         yield FileKernel(output.name.decode(), values, scales, order is None, bits, mended=True)
 
 
-def _integers(tensor: Any, content: bytes) -> np.ndarray:
+def integers_of(tensor: Any, content: bytes) -> np.ndarray:
+    """The integers of a kernel of 8 or 4 bits, in the file's layout, from the bytes of its buffer."""
     values = np.frombuffer(content, np.int8)
     if tensor.type == schema.TensorType.INT4:  # two a byte, the lower half first
         values = np.stack([(values << 4) >> 4, values >> 4], axis=-1).reshape(-1)[: int(np.prod(tensor.shape))]
     return values.reshape(tensor.shape).astype(np.int32)
+
+
+def with_integers(tensor: Any, integers: np.ndarray) -> bytes:
+    """The bytes of a kernel's buffer for such integers: what :func:`integers_of` reads."""
+    values = integers.reshape(-1).astype(np.int8)
+    if tensor.type == schema.TensorType.INT4:
+        values = np.pad(values, (0, values.size % 2))
+        values = (values[0::2] & 15) | (values[1::2] << 4)
+    return values.tobytes()
 
 
 def computed_tensors(data: bytes) -> list[tuple[str, tuple[int, ...]]]:

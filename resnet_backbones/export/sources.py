@@ -5,7 +5,7 @@ Converters name a file's tensors after the operations of the function, several j
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -201,6 +201,18 @@ class Sources:
         """
         calls = [call for call in map(self.call_of, name.split(";")) if call is not None]
         return next(filter(None, map(self._weighted_before, calls)), None)
+
+    def norms(self, name: str) -> Iterator[LeafCall]:
+        """The layers by themselves, or before an activation, that an operator of a file may compute.
+
+        Args:
+            name: of the tensor the operator computes.
+        """
+        for call in filter(None, map(self.call_of, name.split(";"))):
+            yield call
+            before = self._trace.producer(call.inputs[0]) if call.inputs else None
+            if before is not None and activation_name(call.layer) is not None:
+                yield before
 
     def _weighted_before(self, call: LeafCall | None) -> tuple[LeafCall, Any] | None:
         """The weighted layer that a call is, or which fuses it."""

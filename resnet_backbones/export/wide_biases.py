@@ -13,8 +13,8 @@ from resnet_backbones.quantization.hooks import hook_of
 
 _OPERATOR = schema.BuiltinOperator
 _INT64 = schema.TensorType.INT64
-# Operator -> which inputs are its data, kernel and bias.
-_INPUTS = {
+#: Operator -> which inputs are its data, kernel and bias.
+INPUTS = {
     _OPERATOR.CONV_2D: (0, 1, 2),
     _OPERATOR.DEPTHWISE_CONV_2D: (0, 1, 2),
     _OPERATOR.FULLY_CONNECTED: (0, 1, 2),
@@ -32,7 +32,7 @@ def with_wide_biases(data: bytes, sources: Any) -> bytes:
     model, changed = read_model(data), False
     graph = model.subgraphs[0]
     for operator in graph.operators:
-        places = _INPUTS.get(kind_of(model, operator), (0, 0, len(operator.inputs)))
+        places = INPUTS.get(kind_of(model, operator), (0, 0, len(operator.inputs)))
         if places[2] >= len(operator.inputs) or graph.tensors[operator.inputs[places[2]]].type != _INT64:
             continue
         values, kernel, bias = (graph.tensors[operator.inputs[place]] for place in places)
@@ -50,13 +50,25 @@ def with_wide_biases(data: bytes, sources: Any) -> bytes:
 
 def _added(sources: Any, output: str, depthwise: bool) -> np.ndarray | None:
     """What the operator that computes a tensor adds, one value a channel."""
-    found = sources.weighted(output)
-    call = sources.call_of(output.split(";")[0]) if found is None else found[0]
-    if call is None:
-        return None
-    hook = hook_of(call.layer)
-    if hook is None or (depthwise and len(hook.kernels) > 1):  # a separable convolution adds in its second part
-        return None
-    rounding, layer = hook.added.get(call.index, (None, None))
-    added = None if rounding is None else rounding.added(layer)
+    found = rounding_of(sources, output, depthwise)
+    added = None if found is None else found[1].added(found[2])
     return None if added is None else added[0]
+
+
+def rounding_of(sources: Any, output: str, depthwise: bool) -> tuple[Any, Any, Any] | None:
+    """How the bias of an operator is rounded.
+
+    Args:
+        sources: which layer each operation of the exported function comes from, a ``Sources``.
+        output: name of the tensor that the operator computes.
+        depthwise: whether it is a depthwise convolution.
+
+    Returns:
+        The call of the layer, its ``BiasRounding`` and the layer that adds the bias; ``None`` where nothing is known.
+    """
+    found = sources.weighted(output)
+    for call in sources.norms(output) if found is None else [found[0]]:
+        hook = hook_of(call.layer)
+        if hook is not None and call.index in hook.added and not (depthwise and len(hook.kernels) > 1):
+            return call, *hook.added[call.index]  # not of the first part of a separable convolution
+    return None

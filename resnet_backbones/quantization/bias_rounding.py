@@ -57,7 +57,7 @@ class BiasRounding:
     def _of_batch_norm(self, layer: Any) -> dict[str, Any]:
         if layer.beta is None:
             return {}
-        factor, mean = self._factor_and_mean(layer)
+        factor, mean = self.factor_and_mean(layer)
         beta = _values(layer.beta)
         size = tf.abs(factor)
         alive = size >= least_of_largest(self.read.bits) * tf.reduce_max(size)
@@ -65,7 +65,7 @@ class BiasRounding:
         error = _error(tf.cast(beta, tf.float64) - mean * factor, steps)
         return {"beta": beta + tf.cast(tf.where(alive, error, 0.0), beta.dtype)}
 
-    def _factor_and_mean(self, layer: Any) -> tuple[Any, Any]:
+    def factor_and_mean(self, layer: Any) -> tuple[Any, Any]:
         """What a batch norm multiplies by, and what it subtracts before from what is summed up: float64."""
         factor = tf.math.rsqrt(tf.cast(_values(layer.moving_variance), tf.float64) + layer.epsilon)
         if layer.gamma is not None:
@@ -101,7 +101,7 @@ class BiasRounding:
         """
         with tf.init_scope():
             if isinstance(layer, keras.layers.BatchNormalization):
-                factor, mean = (values.numpy() for values in self._factor_and_mean(layer))
+                factor, mean = (values.numpy() for values in self.factor_and_mean(layer))
                 beta = 0.0 if layer.beta is None else _values(layer.beta).numpy().astype(np.float64)
                 size = np.abs(factor)
                 least = least_of_largest(self.read.bits) * (size.max() or 1.0)
@@ -137,7 +137,7 @@ class BiasRounding:
             found = {"center": True, "beta": beta + missing.astype(np.float32)}
             if self.kernels:
                 return found
-            factor, least = self._factor_and_mean(layer)[0].numpy(), np.abs(added[0]) / (_MOST_OF_16_BITS * scale)
+            factor, least = self.factor_and_mean(layer)[0].numpy(), np.abs(added[0]) / (_MOST_OF_16_BITS * scale)
             own = 1.0 if layer.gamma is None else _values(layer.gamma).numpy().astype(np.float64)
             needed = np.maximum(np.abs(own), least * np.abs(own / np.where(factor == 0.0, 1.0, factor)))
             return {**found, "scale": True, "gamma": np.copysign(needed, own).astype(np.float32)}
