@@ -43,13 +43,14 @@ def with_own_factors(data: bytes, sources: Any) -> bytes:
         found = rounding_of(sources, name, kind_of(model, operator) == schema.BuiltinOperator.DEPTHWISE_CONV_2D)
         content = model.buffers[kernel.buffer].data
         own = None if found is None else _own_factors(found[1], found[2])
-        if found is None or own is None or content is None or kernel.quantization is None or np.size(kernel.quantization.scale) == 1:
+        scales = [] if kernel.quantization is None or kernel.quantization.scale is None else kernel.quantization.scale
+        if found is None or own is None or content is None or len(scales) < 2:  # in float, or one for all channels
             continue
         part, less = own
         integers = integers_of(kernel, bytes(content))
         channels = [-1 if axis == kernel.quantization.quantizedDimension else 1 for axis in range(integers.ndim)]
         write(kernel, with_integers(kernel, np.round(integers * part.reshape(channels))))
-        steps = float(values.quantization.scale[0]) * np.asarray(kernel.quantization.scale, np.float64)
+        steps = float(values.quantization.scale[0]) * np.asarray(scales, np.float64)
         kind = np.int64 if bias.type == schema.TensorType.INT64 else np.int32
         added = np.frombuffer(bytes(model.buffers[bias.buffer].data), kind)
         write(bias, np.round(added + less * sources.scaled_behind(found[0]) / steps).astype(kind).tobytes())
