@@ -19,7 +19,8 @@ from resnet_backbones.quantization.rules import activation_name
 
 _layers = keras.layers
 # Operations that choose among the values they read, or weigh them, whose range LiteRT gives their result.
-_CHOOSES = frozenset({"Max", "Min", "MaxPool", "AvgPool", "ResizeNearestNeighbor", "ResizeBilinear"})
+_CHOOSES = frozenset({"Max", "Min", "ResizeNearestNeighbor", "ResizeBilinear"})
+_POOLS = frozenset({"MaxPool", "AvgPool"})  # these too, but bits change behind them
 # Operations that leave the range of a tensor to what they read.
 _MOVES = frozenset(
     {
@@ -148,7 +149,7 @@ def _holds_range(values: Any) -> bool:
     if not tf.is_symbolic_tensor(values):
         return False
     source = source_of(values)
-    while source.type in _CHOOSES:
+    while source.type in _CHOOSES | _POOLS:
         source = source_of(source.inputs[0])
     return source.type.startswith("FakeQuant")
 
