@@ -133,12 +133,14 @@ def _rectified(inputs: Any, own: Callable[[], Any], name: str, bits: int, larges
     """A rectifier; one with a limit without it where the range of its result ends there.
 
     The converter makes one of equal rectifiers of a tensor, though their results have different ranges, and it may
-    fuse that into what computes the tensor, past its range. So the second is a leaky one that leaks nothing.
+    fuse that into what computes the tensor, past its range. So the second is a leaky one that leaks nothing. So is one
+    behind a transposition, before which the converter puts it to fuse it.
     """
     ends_there = name == "clipped_relu" or (name == "relu6" and bits > 8 and largest <= 6.0 and _holds_range(inputs))
     kind = "Relu6" if name == "relu6" and not ends_there else "Relu"
     readers = [reader.type for reader in inputs.consumers()] if _holds_range(inputs) else []
-    if kind in readers and (kind == "Relu" or largest <= 6.0):
+    transposed = kind == "Relu" and _holds_range(inputs) and "Transpose" in _moves_before(inputs)
+    if transposed or (kind in readers and (kind == "Relu" or largest <= 6.0)):
         rectifiers = sum(reader in ("Relu", "Relu6", "LeakyRelu") for reader in readers)
         return tf.nn.leaky_relu(inputs, 1e-20 * rectifiers)  # another slope each: less than a step of any value
     return tf.nn.relu(inputs) if ends_there else own()  # LiteRT has no operator for the limit: in 16 bits none for 6
@@ -156,10 +158,19 @@ def _holds_range(values: Any) -> bool:
 
 def source_of(values: Any) -> Any:
     """The operation that computes the values of a tensor, which others only move."""
-    source = values.op
-    while source.type in _MOVES:
-        source = source.inputs[1 if source.type == "Split" else 0].op
-    return source
+    return _moved_by(values)[-1]
+
+
+def _moves_before(values: Any) -> list[str]:
+    """The types of the operations that only move the values of a tensor, last first."""
+    return [operation.type for operation in _moved_by(values)[:-1]]
+
+
+def _moved_by(values: Any) -> list[Any]:
+    operations = [values.op]
+    while operations[-1].type in _MOVES:
+        operations.append(operations[-1].inputs[1 if operations[-1].type == "Split" else 0].op)
+    return operations
 
 
 def has_range(values: Any) -> bool:

@@ -130,6 +130,7 @@ TRUNKS = {
     "lone batch norm": lambda x: layers.BatchNormalization(beta_initializer="random_normal")(pooled(x)),
     "add": lambda x: layers.Add()([layers.Conv2D(4, 3)(x), layers.Conv2D(4, 3)(x)]),
     "reshape": lambda x: layers.Reshape((-1, 2, 2))(layers.Conv2D(4, 3)(x)),
+    "permute": lambda x: layers.Permute((2, 1, 3))(layers.Conv2D(4, 3)(x)),
 }
 LIMITED = {**RECTIFIERS, "relu to half": lambda: layers.ReLU(0.5), "leaky": layers.LeakyReLU}
 READERS = {

@@ -80,7 +80,7 @@ class _Marker(Placer):
 
     def _is_activated_sum(self, tensor: tf.Tensor) -> bool:
         """Whether the tensor is a sum, or comes of a batch norm, and an activation alone reads it."""
-        reader = self.trace.only_consumer(tensor)
+        reader = self.trace.only_consumer(self._permuted(tensor))
         if reader is None or self.role(reader) != "activation":
             return False
         made_by = self.trace.producer(tensor)
@@ -108,11 +108,19 @@ class _Marker(Placer):
             return True
         if not self.trace.read_once(output) or not self._made_by_convolution(output):
             return False
-        reader = self.trace.only_consumer(output)
+        reader = self.trace.only_consumer(self._permuted(output))
         if reader is not None and self.role(reader) == "activation":
             return True
         added = reader.inputs if reader is not None and self.role(reader) == "add" else self._bare_sum_of(output)
         return any(added[i] is output for i in self.fused_addends(added))
+
+    def _permuted(self, tensor: tf.Tensor) -> tf.Tensor:
+        """The tensor, or what ``Permute`` makes of it: an ONNX file has the transposition behind the activation."""
+        reader = self.trace.only_consumer(tensor)
+        while reader is not None and isinstance(reader.layer, keras.layers.Permute):
+            tensor = reader.outputs[0]
+            reader = self.trace.only_consumer(tensor) if self.trace.read_once(tensor) else None
+        return tensor
 
     def _bare_sum_of(self, tensor: tf.Tensor) -> Sequence[tf.Tensor]:
         sums = [added for added in self._bare_additions if any(one is tensor for one in added)]

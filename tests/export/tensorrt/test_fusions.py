@@ -24,7 +24,8 @@ KNOWN = [
     ("relu to 4", "add", "conv", "portable tensorrt"),
     ("leaky_relu", "add", "conv", "portable tensorrt"),  # Q/DQ between the sum and its activation
     ("hard_sigmoid", "add", "conv", "gpu tensorrt"),  # kernels were not found
-    ("linear", "conv", "permute-activated-dense", "portable litert"),
+    ("linear", "conv", "permute-activated-dense", "portable tensorrt"),  # Q/DQ before what the file permutes afterwards
+    ("linear", "conv", "permute-activated-dense", "portable litert"),  # the rectifier was fused past a range
     ("prelu", "conv", "conv", "gpu tensorrt"),  # avoidable transpositions
     ("relu", "conv", "dense", "portable tensorrt"),
     ("relu", "concat", "permute", "portable tensorrt"),  # compared with the axes in another order
@@ -35,9 +36,7 @@ KNOWN = [
 def test_the_file_passes_its_report_and_our_check(case):
     *network, way = case
     (problems,) = attempt(*network, ways=(way,)).values()
-    # Of the .tflite the kernels only: 97.48 % of its values are within two steps.
-    allowed = "warning needless" if way in TENSORRT else "output"
-    assert not [one for one in problems if not one.startswith(allowed)], problems
+    assert not [one for one in problems if not one.startswith("warning needless")], problems
 
 
 @pytest.mark.parametrize("activation", ["relu", "relu6", "linear"])
