@@ -16,6 +16,7 @@ Each class is a subclass of KerasCV's of the same name and does what that does, 
 from __future__ import annotations
 
 import contextlib
+import re
 from typing import Any
 
 import keras_cv
@@ -134,6 +135,18 @@ class ImageClassifier(_SavedWhole, keras_cv.models.ImageClassifier):
 @serializable("DeepLabV3Plus")
 class DeepLabV3Plus(_SavedWhole, keras_cv.models.DeepLabV3Plus):
     """``keras_cv.models.DeepLabV3Plus``, saved whole."""
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> Any:
+        """The task that ``get_config`` described.
+
+        Its head, if Keras numbered it, gets a name of its own: layers that KerasCV makes anew might have that number.
+        """
+        head = config.get("segmentation_head")
+        if isinstance(head, dict) and re.fullmatch(r"sequential(_\d+)?", head["config"]["name"]):
+            named = {**head, "config": {**head["config"], "name": "segmentation_head"}}
+            config = {**config, "segmentation_head": named}
+        return super().from_config(config)
 
 
 @serializable("SegFormer")

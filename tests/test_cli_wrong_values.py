@@ -51,7 +51,7 @@ ELSEWHERE = [
     *(
         (f"export m.keras o{row.suffix} --precision {precision}", f"--precision {precision} cannot be chosen")
         for row in FORMATS.values()
-        for precision in {one for other in FORMATS.values() for one in other.precisions} - set(row.precisions)
+        for precision in sorted({one for other in FORMATS.values() for one in other.precisions} - set(row.precisions))
     ),
     ("export m.keras o.keras --resize letterbox", "--resize is carried in a file's metadata"),
     ("export m.keras o.tflite --layers", "give some as --parity-data"),

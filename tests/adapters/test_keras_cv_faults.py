@@ -84,3 +84,17 @@ def test_two_backbones_of_one_kind_with_names_are_called_by_one_model(tmp_path):
         np.testing.assert_allclose(np.asarray(after), np.asarray(before), atol=1e-4)
     with pytest.raises(ValueError, match="model_name must be letters"):
         backbone_of(model_name="left/eye")
+
+
+@pytest.mark.parametrize("before", [0, 1, 6, 7])
+def test_deeplab_loads_whatever_names_keras_has_numbered(before, tmp_path):
+    keras.backend.clear_session()  # as in a new process
+    backbone = rb.create_backbone(SPEC, input_shape=(64, 64, 3))
+    model = rb.adapters.keras_cv.deeplab_v3_plus(backbone, num_classes=3)
+    model.save(tmp_path / "m.keras")
+    images = np.random.default_rng(0).normal(size=(1, 64, 64, 3)).astype("float32")
+    keras.backend.clear_session()
+    for _ in range(before):
+        keras.Sequential()
+    loaded = rb.load_model(tmp_path / "m.keras")
+    np.testing.assert_allclose(np.asarray(loaded(images)), np.asarray(model(images)), atol=1e-6)
