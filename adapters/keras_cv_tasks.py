@@ -140,7 +140,7 @@ class DeepLabV3Plus(_SavedWhole, keras_cv.models.DeepLabV3Plus):
     def from_config(cls, config: dict[str, Any]) -> Any:
         """The task that ``get_config`` described.
 
-        Its head, if Keras numbered it, gets a name of its own: layers that KerasCV makes anew might have that number.
+        If Keras numbered its head, the head gets another name: a layer that KerasCV creates here may have that number.
         """
         head = config.get("segmentation_head")
         if isinstance(head, dict) and re.fullmatch(r"sequential(_\d+)?", head["config"]["name"]):

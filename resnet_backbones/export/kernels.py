@@ -103,11 +103,11 @@ def compare_kernels(model: Any, kernels: Iterable[FileKernel], sources: Sources)
             continue
         bits = hook.added[call.index][0].read.bits if call.index in hook.added else 8
         within = kernel.depthwise and len(hook.kernels) > 1  # a separable convolution's first
-        behind = np.ones(1) if within else sources.scaled_behind(call)
-        expected = _expected(variable, quantizer, None if within else norm, behind)
+        after = np.ones(1) if within else sources.scaled_after(call)
+        expected = _expected(variable, quantizer, None if within else norm, after)
         compared += 1
         if kernel.mended and not within and quantizer.axes is not None:
-            norms = np.abs(behind * (1.0 if norm is None else _factor(norm)))
+            norms = np.abs(after * (1.0 if norm is None else _factor(norm)))
             least = 0.0 if (needed := hook.least_scale()) is None else needed * norms
             least = np.maximum(least, _LEAST_BOUND / (2 ** (quantizer.bits - 1) - 1))
             kernel = replace(kernel, coarser=(least > expected[1].reshape(-1)) | _raised(norm, bits))
@@ -132,10 +132,8 @@ def _attribute(hook: LayerHook, depthwise: bool) -> str:
     return next((name for name in names if ("depthwise" in name) == depthwise), names[0])
 
 
-def _expected(
-    variable: Any, quantizer: Any, norm: Any, behind: np.ndarray
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Integers and scales with a batch norm, and what is multiplied behind it, folded; which channels have a scale.
+def _expected(variable: Any, quantizer: Any, norm: Any, after: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Integers and scales with a batch norm, and the factors after it, folded; which channels have a scale.
 
     Those have one that are not all zero.
     """
@@ -145,7 +143,7 @@ def _expected(
     values = np.asarray(quantizer(float32_variable(variable)), np.float64)
     integers = np.round(np.divide(values, scales, where=bound > 0, out=np.zeros_like(values)))
     if quantizer.axes is not None:  # into a kernel of one range, a batch norm does not fold
-        factor = np.broadcast_to(behind * (1.0 if norm is None else _factor(norm)), bound.size)
+        factor = np.broadcast_to(after * (1.0 if norm is None else _factor(norm)), bound.size)
         factor = factor.reshape(bound.shape)
         integers, scales = integers * np.sign(factor), scales * np.abs(factor)
     alive = scales > np.finfo(np.float32).tiny  # a batch norm switches others off: zeros, whatever their scale
@@ -159,7 +157,7 @@ def _factor(norm: Any) -> np.ndarray:
 
 
 def _raised(norm: Any, bits: int) -> np.ndarray:
-    """Which channels have the larger steps of one that is not all but switched off."""
+    """Which channels have larger steps in a LiteRT file than their factor gives: those that are nearly switched off."""
     gamma = np.ones(1) if norm is None or norm.gamma is None else read(float32_variable(norm.gamma))
     return np.abs(gamma) < np.abs(never_zero(gamma, bits))
 

@@ -15,11 +15,11 @@ from tensorflow.lite.python import schema_py_generated as schema
 
 from resnet_backbones.export.flatbuffer import kind_of, read_model, write_model
 from resnet_backbones.export.layer_forms import resized_form
-from resnet_backbones.quantization.export_forms import source_of
 from resnet_backbones.quantization.hooks import hook_of, own_call
 from resnet_backbones.quantization.placement.joins import AVERAGED
 from resnet_backbones.quantization.rules import role_of
 from resnet_backbones.quantization.summary import float_layers
+from resnet_backbones.quantization.traced_values import source_of
 
 # Operations whose integers have the same range in and out.
 _ONE_RANGE = ("AvgPool", "ConcatV2", "GatherV2", "MaxPool", "Pack", "PadV2", "ResizeBilinear", "ResizeNearestNeighbor")

@@ -202,8 +202,8 @@ class Sources:
         calls = [call for call in map(self.call_of, name.split(";")) if call is not None]
         return next(filter(None, map(self._weighted_before, calls)), None)
 
-    def norms(self, name: str) -> Iterator[LeafCall]:
-        """The layers by themselves, or before an activation, that an operator of a file may compute.
+    def calls_of(self, name: str) -> Iterator[LeafCall]:
+        """The layers that an operator of a file may compute: those it is named after, and what is before an activation.
 
         Args:
             name: of the tensor the operator computes.
@@ -237,13 +237,16 @@ class Sources:
         calls = [call for call in self._trace.calls if call.layer is layer]
         return self._with_norm(calls[0]) if len(calls) == 1 else None
 
-    def scaled_behind(self, call: LeafCall) -> np.ndarray:
-        """What layers behind a weighted one and its batch norm multiply its channels by, if no range stands between.
+    def scaled_after(self, call: LeafCall) -> np.ndarray:
+        """What layers after a weighted one and its batch norm multiply its channels by, if no range is between them.
 
-        Such a product folds into the kernel of an ONNX file.
+        Such a product folds into the kernel of a file.
 
         Args:
             call: of the weighted layer.
+
+        Returns:
+            One factor per channel, or one for all.
         """
         factor = np.ones(1)
         while call.order not in self._ranged and activation_name(call.layer) is None:

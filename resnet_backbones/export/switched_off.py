@@ -1,7 +1,7 @@
-"""Channels that a batch norm switches off, all but or wholly: LiteRT's converter wants a scale of each.
+"""Channels that a batch norm switches off, or nearly so: LiteRT's converter wants a scale for each.
 
 ``quantization/export_forms.py`` raises their factors to a small part of the largest, so that the converter quantizes
-the convolution at all. Here integers and biases get back what the factors are, in the steps they have by then.
+the convolution at all. Here the integers and biases get the factors of the model again, in the steps of the file.
 """
 
 from __future__ import annotations
@@ -25,6 +25,9 @@ def with_own_factors(data: bytes, sources: Any) -> bytes:
     Args:
         data: the file.
         sources: which layer each operation of the exported function comes from, a ``Sources``.
+
+    Returns:
+        The file; the same bytes where no channel is switched off.
     """
     model, changed = read_model(data), False
     graph, add, written = model.subgraphs[0], Appender(model), {}
@@ -53,13 +56,16 @@ def with_own_factors(data: bytes, sources: Any) -> bytes:
         steps = float(values.quantization.scale[0]) * np.asarray(scales, np.float64)
         kind = np.int64 if bias.type == schema.TensorType.INT64 else np.int32
         added = np.frombuffer(bytes(model.buffers[bias.buffer].data), kind)
-        write(bias, np.round(added + less * sources.scaled_behind(found[0]) / steps).astype(kind).tobytes())
+        write(bias, np.round(added + less * sources.scaled_after(found[0]) / steps).astype(kind).tobytes())
         changed = True
     return write_model(model) if changed else data
 
 
 def _own_factors(rounding: Any, layer: Any) -> tuple[np.ndarray, np.ndarray] | None:
-    """Which part of its raised factor each channel has, and what is added more for that; ``None``: all of it."""
+    """Which part of its raised factor each channel has, and what is added in return: float64, one value per channel.
+
+    ``None`` where no factor is raised.
+    """
     if not isinstance(layer, keras.layers.BatchNormalization) or layer.gamma is None:
         return None
     gamma = read(float32_variable(layer.gamma)).astype(np.float64)

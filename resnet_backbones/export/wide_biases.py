@@ -67,7 +67,7 @@ def rounding_of(sources: Any, output: str, depthwise: bool) -> tuple[Any, Any, A
         The call of the layer, its ``BiasRounding`` and the layer that adds the bias; ``None`` where nothing is known.
     """
     found = sources.weighted(output)
-    for call in sources.norms(output) if found is None else [found[0]]:
+    for call in sources.calls_of(output) if found is None else [found[0]]:
         hook = hook_of(call.layer)
         if hook is not None and call.index in hook.added and not (depthwise and len(hook.kernels) > 1):
             return call, *hook.added[call.index]  # not of the first part of a separable convolution

@@ -16,33 +16,16 @@ from resnet_backbones.keras_api import float32_variable, keras
 from resnet_backbones.quantization import context
 from resnet_backbones.quantization.kernel_quantizer import read
 from resnet_backbones.quantization.rules import activation_name
+from resnet_backbones.quantization.traced_values import chosen_from, holds_range, moves_before, source_of
 
 _layers = keras.layers
-# Operations that choose among the values they read, or weigh them, whose range LiteRT gives their result.
-_CHOOSES = frozenset({"Max", "Min", "ResizeNearestNeighbor", "ResizeBilinear"})
-_POOLS = frozenset({"MaxPool", "AvgPool"})  # these too, but bits change behind them
-# Operations that leave the range of a tensor to what they read.
-_MOVES = frozenset(
-    {
-        "Identity",
-        "Cast",
-        "Reshape",
-        "Transpose",
-        "StridedSlice",
-        "Tile",
-        "ExpandDims",
-        "Squeeze",
-        "Pad",
-        "Split",
-        "SplitV",
-    }
-)
 
 
 def least_of_largest(bits: int) -> float:
     """What the scales of a batch norm are raised to in a LiteRT file, as a part of the largest.
 
-    Less than half a step of the result, and large enough for the bias to fit 32 bits, or 64 where activations have 16.
+    Large enough for the converter to quantize the channel and for the bias to fit 32 bits, or 64 where activations have
+    16. What it changes is taken back in the finished file (``export/switched_off.py``).
 
     Args:
         bits: of the activations that are multiplied.
@@ -134,48 +117,16 @@ def _rectified(inputs: Any, own: Callable[[], Any], name: str, bits: int, larges
 
     The converter makes one of equal rectifiers of a tensor, though their results have different ranges, and it may
     fuse that into what computes the tensor, past its range. So the second is a leaky one that leaks nothing. So is one
-    behind a transposition, before which the converter puts it to fuse it.
+    after a transposition: the converter moves it before the transposition to fuse it.
     """
-    ends_there = name == "clipped_relu" or (name == "relu6" and bits > 8 and largest <= 6.0 and _holds_range(inputs))
+    ends_there = name == "clipped_relu" or (name == "relu6" and bits > 8 and largest <= 6.0 and holds_range(inputs))
     kind = "Relu6" if name == "relu6" and not ends_there else "Relu"
-    readers = [reader.type for reader in inputs.consumers()] if _holds_range(inputs) else []
-    transposed = kind == "Relu" and _holds_range(inputs) and "Transpose" in _moves_before(inputs)
+    readers = [reader.type for reader in inputs.consumers()] if holds_range(inputs) else []
+    transposed = kind == "Relu" and holds_range(inputs) and "Transpose" in moves_before(inputs)
     if transposed or (kind in readers and (kind == "Relu" or largest <= 6.0)):
         rectifiers = sum(reader in ("Relu", "Relu6", "LeakyRelu") for reader in readers)
         return tf.nn.leaky_relu(inputs, 1e-20 * rectifiers)  # another slope each: less than a step of any value
     return tf.nn.relu(inputs) if ends_there else own()  # LiteRT has no operator for the limit: in 16 bits none for 6
-
-
-def _holds_range(values: Any) -> bool:
-    """Whether a tensor has a range: its own, or that of values it moves or chooses among."""
-    if not tf.is_symbolic_tensor(values):
-        return False
-    source = source_of(values)
-    while source.type in _CHOOSES | _POOLS:
-        source = source_of(source.inputs[0])
-    return source.type.startswith("FakeQuant")
-
-
-def source_of(values: Any) -> Any:
-    """The operation that computes the values of a tensor, which others only move."""
-    return _moved_by(values)[-1]
-
-
-def _moves_before(values: Any) -> list[str]:
-    """The types of the operations that only move the values of a tensor, last first."""
-    return [operation.type for operation in _moved_by(values)[:-1]]
-
-
-def _moved_by(values: Any) -> list[Any]:
-    operations = [values.op]
-    while operations[-1].type in _MOVES:
-        operations.append(operations[-1].inputs[1 if operations[-1].type == "Split" else 0].op)
-    return operations
-
-
-def has_range(values: Any) -> bool:
-    """Whether a tensor holds rounded values, its own or moved ones; one computed before the trace does not."""
-    return tf.is_symbolic_tensor(values) and source_of(values).type.startswith("FakeQuant")
 
 
 def joined_in_range(value: Any, quantizer: Callable[[Any], Any], taken_apart: bool) -> Any:
@@ -231,9 +182,7 @@ def kept_apart(values: Any, bits: int) -> Any:
     """
     if not tf.is_symbolic_tensor(values):
         return values
-    source = source_of(values)
-    while source.type in _CHOOSES:
-        source = source_of(source.inputs[0])
+    source = chosen_from(values, pooled=False)
     if not source.type.startswith("FakeQuant") or source.get_attr("num_bits") == bits:
         return values
     return _pooled(values)

@@ -243,7 +243,7 @@ def integers_unread(trace: Trace) -> str:
         "Normalization layer: the runtime then rescales."
     )
     others = (
-        "Export it to .onnx, or to .tflite in float, precision='float32', or quantize the part of the model behind "
+        "Export it to .onnx, or to .tflite in float, precision='float32', or quantize the part of the model after "
         "that layer alone."
     )
     return (

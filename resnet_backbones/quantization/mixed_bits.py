@@ -1,6 +1,6 @@
 """What LiteRT computes of 16 bits, or brings to 16 bits, further from Keras than their steps are, refused in time.
 
-Found by comparing files of each kind of layer, with 8 or 16 bits before, in and behind it, with Keras.
+Found by comparing files of each kind of layer, with 8 or 16 bits before, in and after it, with Keras.
 """
 
 from __future__ import annotations

@@ -7,7 +7,7 @@ a smaller cause. So no more can be asked of a file than the model keeps against 
 
 A step of 16 bits is hardly larger than what arithmetic is off by. Float32 is off by the same part of the range whatever
 its steps are; and LiteRT's operators with int16 results multiply their sums by numbers of 15 bits, which are off by
-1/65536, so that the largest values are off by half a step behind each operator.
+1/65536, so that the largest values are off by half a step after each operator.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def rounding_noise(seed: int) -> Iterator[None]:
 
     def nudge(values, step, steps):
         shift = step * NUDGE * max(1.0, steps / 255)
-        if steps > 255:  # a factor a channel
+        if steps > 255:  # one factor per channel
             values *= 1.0 + FACTOR_16 * generator.uniform(tf.shape(values)[-1:], -1.0, 1.0)
         return values + shift * generator.uniform(tf.shape(values), -1.0, 1.0)
 

@@ -1,4 +1,4 @@
-"""Layers with 8 and with 16 bits one behind the other, in every order: files are as Keras is, or refused."""
+"""Layers with 8 and with 16 bits one after the other, in every order: files are as Keras is, or refused."""
 
 from __future__ import annotations
 

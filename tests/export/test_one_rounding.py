@@ -24,7 +24,7 @@ BEFORE = {
     "own": lambda x, first: layers.Conv2D(4, 3, activation=RECTIFIERS[first]())(x),
     "layer": lambda x, first: RECTIFIERS[first]()(layers.Conv2D(4, 3)(x)),
     "add": lambda x, first: RECTIFIERS[first]()(layers.Add()([layers.Conv2D(4, 3)(x), layers.Conv2D(4, 3)(x)])),
-    "lone batch norm": lambda x, first: RECTIFIERS[first]()(layers.BatchNormalization()(pooled(x))),
+    "batch norm by itself": lambda x, first: RECTIFIERS[first]()(layers.BatchNormalization()(pooled(x))),
 }
 WAYS = {
     "edge_int8 litert": ("edge_int8", "m.tflite", {}),
@@ -127,7 +127,7 @@ def test_an_average_that_is_excluded_is_not_rounded(tmp_path):
 
 TRUNKS = {
     "conv": lambda x: layers.Conv2D(4, 3, bias_initializer=keras.initializers.RandomNormal(stddev=0.5))(x),
-    "lone batch norm": lambda x: layers.BatchNormalization(beta_initializer="random_normal")(pooled(x)),
+    "batch norm by itself": lambda x: layers.BatchNormalization(beta_initializer="random_normal")(pooled(x)),
     "add": lambda x: layers.Add()([layers.Conv2D(4, 3)(x), layers.Conv2D(4, 3)(x)]),
     "reshape": lambda x: layers.Reshape((-1, 2, 2))(layers.Conv2D(4, 3)(x)),
     "permute": lambda x: layers.Permute((2, 1, 3))(layers.Conv2D(4, 3)(x)),

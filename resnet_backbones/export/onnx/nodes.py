@@ -73,6 +73,17 @@ class Graph:
         """The node that makes a tensor; ``None`` for inputs and constants."""
         return next((node for node in self.nodes if name in node.outputs), None)
 
+    def maker(self, name: str) -> Node:
+        """The node that makes a tensor, which is neither an input nor a constant.
+
+        Raises:
+            KeyError: no node makes it.
+        """
+        node = self.producer(name)
+        if node is None:
+            raise KeyError(name)
+        return node
+
     def consumers(self, name: str) -> list[Node]:
         """The nodes that read a tensor."""
         return [node for node in self.nodes if name in node.read]

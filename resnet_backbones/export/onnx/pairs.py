@@ -149,14 +149,14 @@ def round_behind_moves(graph: Graph, *, for_runtime: bool) -> None:
                     pattern = _with_smaller_steps(graph, source)
                     _share_steps(graph, readers, source, pattern)
                 rounded = pair_like(graph, pattern, name)
-                after = graph.producer(rounded)
+                after = graph.maker(rounded)
                 if averaged and for_runtime:
-                    _average_integers(graph, source, node, graph.producer(after.inputs[0]))  # type: ignore
+                    _average_integers(graph, source, node, graph.maker(after.inputs[0]))
                 for reader in readers:
                     reader.inputs = [rounded if n == name else n for n in reader.inputs]
                 if name in graph.output_names:
                     graph.return_instead(name, rounded)
-                pending.append(after)  # type: ignore[arg-type]
+                pending.append(after)
     merge_equal_pairs(graph)
 
 

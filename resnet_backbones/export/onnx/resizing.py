@@ -1,7 +1,7 @@
 """Resizing in ONNX files: to the size that TensorFlow resizes to, and nearest to its pixels.
 
 tf2onnx states a scale in float32 for each axis, and engines round sizes down: 18 pixels times 11/18 are 10. At a middle
-between two pixels the nearest also hangs on the scale's last place.
+between two pixels the nearest also depends on the scale's last place.
 """
 
 from __future__ import annotations

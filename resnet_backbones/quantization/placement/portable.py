@@ -115,7 +115,7 @@ class _Marker(Placer):
         return any(added[i] is output for i in self.fused_addends(added))
 
     def _permuted(self, tensor: tf.Tensor) -> tf.Tensor:
-        """The tensor, or what ``Permute`` makes of it: an ONNX file has the transposition behind the activation."""
+        """The tensor, or what ``Permute`` makes of it: an ONNX file has the transposition after the activation."""
         reader = self.trace.only_consumer(tensor)
         while reader is not None and isinstance(reader.layer, keras.layers.Permute):
             tensor = reader.outputs[0]
