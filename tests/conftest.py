@@ -101,6 +101,12 @@ def seeded():
         keras.utils.set_random_seed(0)
 
 
+@pytest.fixture(name="random")
+def generator():
+    """A generator of random numbers of the test's own: one that tests share would give each what the others left."""
+    return np.random.default_rng(0)
+
+
 @pytest.fixture(autouse=True)
 def stays_in_its_folder():
     """A test that leaves another working folder behind fails itself, not one that runs after it."""

@@ -11,7 +11,6 @@ import resnet_backbones as rb
 from resnet_backbones.keras_api import IS_KERAS_3, keras
 
 layers = keras.layers
-RANDOM = np.random.default_rng(0)
 GIVEN = [(12, 18), (19, 7), (5, 31)]
 TO = [(6, 11), (17, 5)]
 #: Keywords of the layer; tf_keras has no padding, nor antialiasing.
@@ -36,8 +35,8 @@ def resized(given):
 
 @pytest.mark.parametrize("suffix", [".tflite", ".onnx"])
 @pytest.mark.parametrize("given", GIVEN)
-def test_a_float_file_resizes_as_keras_does(given, suffix, tmp_path):
-    model, images = resized(given), RANDOM.uniform(0, 1, (2, *given, 3)).astype("float32")
+def test_a_float_file_resizes_as_keras_does(given, suffix, tmp_path, random):
+    model, images = resized(given), random.uniform(0, 1, (2, *given, 3)).astype("float32")
     report = rb.export_model(model, tmp_path / f"m{suffix}", parity_data=images)
     found, expected = rb.runtime.load(report.path).raw(images), model(images, training=False)
     assert found.keys() == expected.keys()
@@ -48,11 +47,11 @@ def test_a_float_file_resizes_as_keras_does(given, suffix, tmp_path):
 @pytest.mark.parametrize(("scheme", "suffix"), [("edge_int8", ".tflite"), ("portable_int8", ".onnx")])
 @pytest.mark.parametrize("kept", KEPT[1:3], ids=lambda kept: next(iter(kept)))
 @pytest.mark.parametrize("how", ["bilinear", "nearest"])
-def test_an_int8_file_resizes_as_keras_does(how, kept, scheme, suffix, tmp_path):
+def test_an_int8_file_resizes_as_keras_does(how, kept, scheme, suffix, tmp_path, random):
     image = layers.Input((12, 19, 3))
     x = layers.Conv2D(4, 3, activation="relu")(image)
     x = layers.Resizing(6, 7, interpolation=how, **kept)(x)
-    model, images = keras.Model(image, layers.Conv2D(4, 3)(x)), RANDOM.uniform(0, 1, (8, 12, 19, 3)).astype("float32")
+    model, images = keras.Model(image, layers.Conv2D(4, 3)(x)), random.uniform(0, 1, (8, 12, 19, 3)).astype("float32")
     rb.quantize_post_training(model, scheme, calibration_data=images)
     report = rb.export_model(model, tmp_path / f"m{suffix}", parity_data=images)
     assert report.passed, str(report)
@@ -64,11 +63,11 @@ def test_an_int8_file_resizes_as_keras_does(how, kept, scheme, suffix, tmp_path)
 
 @pytest.mark.parametrize("scheme", ["portable_int8", "gpu_int8"])
 @pytest.mark.parametrize(("given", "to"), [((5, 38), (13, 17)), ((14, 22), (31, 13)), ((14, 22), (11, 63))])
-def test_nearest_pixels_of_sizes_that_no_scale_in_float32_gives(given, to, scheme, tmp_path):
+def test_nearest_pixels_of_sizes_that_no_scale_in_float32_gives(given, to, scheme, tmp_path, random):
     image = layers.Input((*given, 3))
     x = layers.Conv2D(4, 3, padding="same", activation="relu")(image)
     x = layers.Resizing(*to, interpolation="nearest")(x)
-    model, images = keras.Model(image, layers.Conv2D(4, 3)(x)), RANDOM.uniform(0, 1, (8, *given, 3)).astype("float32")
+    model, images = keras.Model(image, layers.Conv2D(4, 3)(x)), random.uniform(0, 1, (8, *given, 3)).astype("float32")
     rb.quantize_post_training(model, scheme, calibration_data=images)
     report = rb.export_model(model, tmp_path / "m.onnx", parity_data=images)
     assert report.passed, str(report)

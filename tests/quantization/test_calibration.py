@@ -14,7 +14,6 @@ from resnet_backbones.quantization.observers import (
     Percentile,
 )
 
-RANDOM = np.random.default_rng(0)
 layers = keras.layers
 
 
@@ -96,8 +95,8 @@ def test_an_outlier_widens_min_max_but_no_percentile(calibrated):
     calibrate(model, images)
 
 
-def test_symmetric_quantizers_get_symmetric_ranges():
-    images = RANDOM.normal(size=(4, 8, 8, 3)).astype("float32")
+def test_symmetric_quantizers_get_symmetric_ranges(random):
+    images = random.normal(size=(4, 8, 8, 3)).astype("float32")
     image = layers.Input((8, 8, 3))
     model = quantize_aware(keras.Model(image, layers.Conv2D(2, 3, activation="relu")(image)), "edge_int16x8")
     for observer in ("min_max", "moving_average", "percentile", "mse"):
@@ -205,8 +204,8 @@ def test_values_that_do_not_change_are_no_trouble(calibrated):
     calibrate(model, images)
 
 
-def test_batches_of_an_array_are_all_of_it():
-    images = RANDOM.normal(size=(5, 2, 2, 1))
+def test_batches_of_an_array_are_all_of_it(random):
+    images = random.normal(size=(5, 2, 2, 1))
     batches = [np.asarray(batch) for batch in image_batches(images, batch_size=2)]
     assert [len(batch) for batch in batches] == [2, 2, 1]
     np.testing.assert_array_equal(np.concatenate(batches), images)

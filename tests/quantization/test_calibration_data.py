@@ -53,7 +53,8 @@ READ = r"PIL\.Image\.open\(path\)\.convert\('RGB'\)\.resize"
 
 def pictures(mode="RGB", sizes=((8, 8), (8, 8))):
     """Pictures of Pillow, of widths and heights."""
-    return [Image.fromarray(RANDOM.integers(0, 255, (*size[::-1], 3)).astype("uint8")).convert(mode) for size in sizes]
+    random = np.random.default_rng(0)
+    return [Image.fromarray(random.integers(0, 255, (*size[::-1], 3)).astype("uint8")).convert(mode) for size in sizes]
 
 
 GOOD = {

@@ -12,7 +12,6 @@ import tensorflow as tf
 
 from resnet_backbones.quantization import ActivationQuantizer, KernelQuantizer, context
 
-RANDOM = np.random.default_rng(0)
 ACTIVATIONS = [(bits, symmetric) for bits in (4, 8, 16) for symmetric in (False, True)]
 
 
@@ -37,9 +36,9 @@ def grid(bits, symmetric, low, high):
 @pytest.mark.parametrize("traced", [False, True])  # in a graph, training keeps a mask of the values, not the values
 @pytest.mark.parametrize("training", [False, True])
 @pytest.mark.parametrize(("bits", "symmetric"), ACTIVATIONS)
-def test_an_activation_passes_the_gradient_inside_its_range_and_none_outside(bits, symmetric, training, traced):
-    values = RANDOM.normal(0, 2, (8, 50)).astype("float32")
-    incoming = RANDOM.normal(0, 1, values.shape).astype("float32")
+def test_an_activation_passes_the_gradient_inside_its_range_and_none_outside(bits, symmetric, training, traced, random):
+    values = random.normal(0, 2, (8, 50)).astype("float32")
+    incoming = random.normal(0, 1, values.shape).astype("float32")
     quantizer = activation_quantizer(bits, symmetric, -1.3, 2.9)
     step, low, high = grid(bits, symmetric, -1.3, 2.9)
 
@@ -76,9 +75,9 @@ def test_no_gradient_goes_to_the_range(training):
 
 @pytest.mark.parametrize("axes", [(0, 1, 2), (0, 1, 3), None])
 @pytest.mark.parametrize("bits", [2, 4, 8])
-def test_a_kernel_passes_every_gradient(bits, axes):
-    values = RANDOM.normal(0, 1, (3, 3, 4, 5)).astype("float32")
-    incoming = RANDOM.normal(0, 1, values.shape).astype("float32")
+def test_a_kernel_passes_every_gradient(bits, axes, random):
+    values = random.normal(0, 1, (3, 3, 4, 5)).astype("float32")
+    incoming = random.normal(0, 1, values.shape).astype("float32")
     kernel = tf.Variable(values)
     with tf.GradientTape() as tape:
         outputs = KernelQuantizer(bits, axes)(kernel)
@@ -90,9 +89,9 @@ def test_a_kernel_passes_every_gradient(bits, axes):
 
 
 @pytest.mark.parametrize(("bits", "symmetric"), ACTIVATIONS)
-def test_an_exported_activation_has_the_values_it_trained_with(bits, symmetric):
+def test_an_exported_activation_has_the_values_it_trained_with(bits, symmetric, random):
     quantizer = activation_quantizer(bits, symmetric, -1.3, 2.9)
-    values = tf.constant(RANDOM.normal(0, 2, (8, 50)).astype("float32"))
+    values = tf.constant(random.normal(0, 2, (8, 50)).astype("float32"))
     with context.use_mode(context.EXPORT):
         exported = quantizer(values)
     np.testing.assert_array_equal(exported, quantizer(values))

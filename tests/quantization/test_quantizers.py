@@ -10,7 +10,6 @@ from resnet_backbones.keras_api import keras, tfmot_quantizers
 from resnet_backbones.quantization import ActivationQuantizer, KernelQuantizer
 
 tfmot = tfmot_quantizers()
-RANDOM = np.random.default_rng(0)
 
 
 def tfmot_variables(low, high):
@@ -25,17 +24,17 @@ def activation_quantizer(**arguments):
 
 @pytest.mark.parametrize("bits", [4, 8])
 @pytest.mark.parametrize("axes", [(0, 1, 2), None])
-def test_kernels_are_quantized_as_tfmot_does(bits, axes):
-    kernel = RANDOM.normal(0, 0.3, (3, 3, 8, 16)).astype("float32") * RANDOM.uniform(0.1, 4, 16).astype("float32")
+def test_kernels_are_quantized_as_tfmot_does(bits, axes, random):
+    kernel = random.normal(0, 0.3, (3, 3, 8, 16)).astype("float32") * random.uniform(0.1, 4, 16).astype("float32")
     theirs = tfmot.LastValueQuantizer(num_bits=bits, per_axis=axes is not None, symmetric=True, narrow_range=True)
     variables = tfmot_variables(*((np.zeros(16), np.ones(16)) if axes else (0.0, 1.0)))
     expected = theirs(tf.constant(kernel), training=True, weights=variables)
     np.testing.assert_allclose(KernelQuantizer(bits, axes)(tf.constant(kernel)), expected, atol=1e-6)
 
 
-def test_the_gradient_of_a_kernel_is_tfmots():
-    kernel = tf.constant(RANDOM.normal(0, 1, (1, 1, 4, 5)).astype("float32"))
-    weight = tf.constant(RANDOM.normal(0, 1, (1, 1, 4, 5)).astype("float32"))
+def test_the_gradient_of_a_kernel_is_tfmots(random):
+    kernel = tf.constant(random.normal(0, 1, (1, 1, 4, 5)).astype("float32"))
+    weight = tf.constant(random.normal(0, 1, (1, 1, 4, 5)).astype("float32"))
     theirs = tfmot.LastValueQuantizer(num_bits=8, per_axis=True, symmetric=True, narrow_range=True)
     variables = tfmot_variables(np.zeros(5), np.ones(5))
     gradients = []
@@ -53,7 +52,7 @@ def test_a_channel_of_zeros_stays_zero():
     np.testing.assert_allclose(KernelQuantizer(8, (0, 1, 2))(tf.constant(kernel)), kernel, atol=1e-7)
 
 
-def test_activation_ranges_follow_tfmots_moving_average_and_give_its_values():
+def test_activation_ranges_follow_tfmots_moving_average_and_give_its_values(random):
     ours = activation_quantizer(ema_decay=0.999)
     ours.range_min.assign(-6.0)
     ours.range_max.assign(6.0)
@@ -61,7 +60,7 @@ def test_activation_ranges_follow_tfmots_moving_average_and_give_its_values():
     theirs = tfmot.MovingAverageQuantizer(num_bits=8, per_axis=False, symmetric=False, narrow_range=False)
     variables = tfmot_variables(-6.0, 6.0)
     for step in range(5):
-        values = tf.constant(RANDOM.normal(step, 2, (2, 5, 5, 3)).astype("float32"))
+        values = tf.constant(random.normal(step, 2, (2, 5, 5, 3)).astype("float32"))
         expected = theirs(values, training=True, weights=variables)
         np.testing.assert_allclose(ours(values, training=True), expected, atol=1e-6)
         np.testing.assert_allclose(ours.range_min, variables["min_var"], rtol=1e-6)
@@ -70,8 +69,8 @@ def test_activation_ranges_follow_tfmots_moving_average_and_give_its_values():
     np.testing.assert_allclose(ours(values, training=False), expected, atol=1e-6)
 
 
-def test_the_gradient_of_an_activation_is_tfmots():
-    values = tf.constant(RANDOM.normal(0, 3, (4, 7)).astype("float32"))
+def test_the_gradient_of_an_activation_is_tfmots(random):
+    values = tf.constant(random.normal(0, 3, (4, 7)).astype("float32"))
     ours = activation_quantizer()
     ours.range_min.assign(-2.0)
     ours.range_max.assign(3.0)
