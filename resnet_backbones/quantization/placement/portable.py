@@ -20,11 +20,13 @@ from resnet_backbones.quantization.placement.selection import Selection
 from resnet_backbones.quantization.placement.sites import Placement, QuantizerSite
 from resnet_backbones.quantization.placement.tensorrt import POOLED
 from resnet_backbones.quantization.placement.trace import LeafCall, Trace
-from resnet_backbones.quantization.rules import FUSED, activation_name
+
+_layers = keras.layers
+_SUMS = ("Add", "AddV2", "BiasAdd")
 
 
 def _multiplies(call: LeafCall) -> bool:
-    return isinstance(call.layer, keras.layers.Multiply) or operation_name(call.layer) == "multiply"
+    return isinstance(call.layer, _layers.Multiply) or operation_name(call.layer) == "multiply"
 
 
 def mark_litert_only(trace: Trace, selection: Selection, placement: Placement) -> None:
@@ -79,37 +81,36 @@ class _Marker(Placer):
         return False
 
     def _is_activated_sum(self, tensor: tf.Tensor) -> bool:
-        """Whether the tensor is a sum, or comes of a batch norm, and an activation alone reads it."""
+        """Whether the tensor is a sum, or comes of a batch norm, and an activation alone reads it.
+
+        A PReLU ends in a sum, too: in an ONNX file it is made of two rectifiers.
+        """
         reader = self.trace.only_consumer(self._permuted(tensor))
         if reader is None or self.role(reader) != "activation":
             return False
         made_by = self.trace.producer(tensor)
-        if made_by is None:
-            return tensor.op.type in ("Add", "AddV2")
-        return self.role(made_by) in ("add", "batch_norm")
+        return tensor.op.type in _SUMS or (made_by is not None and self.role(made_by) in ("add", "batch_norm"))
 
     def _in_hard_sigmoid(self, call: LeafCall) -> bool:
-        """Whether the call's result is only shifted and then clipped: both run in the kernel before."""
+        """Whether the call's result is only scaled and shifted before an activation: both run in the kernel before."""
         reader = self._only_reader(call)
-        if reader is not None and isinstance(reader.layer, keras.layers.Rescaling):
-            call, reader = reader, self._only_reader(reader)
-        if reader is None or self.role(reader) != "activation":
+        if reader is None or not isinstance(reader.layer, _layers.Rescaling):
             return False
-        return isinstance(call.layer, keras.layers.Rescaling) and activation_name(reader.layer) in FUSED
+        return self._is_activated_sum(reader.outputs[0])
 
     def _only_reader(self, call: LeafCall) -> LeafCall | None:
         output = call.outputs[0]
         return self.trace.only_consumer(output) if self.trace.read_once(output) else None
 
     def _fuses_onwards(self, call: LeafCall) -> bool:
-        """Whether what reads the call's result runs in its kernel: an activation, or an addition it is fused with."""
+        """Whether what reads the call's result runs in its kernel: an activation, a scale, or a sum of it."""
         (output,) = call.outputs[:1]
         if self._is_activated_sum(output):
             return True
         if not self.trace.read_once(output) or not self._made_by_convolution(output):
             return False
         reader = self.trace.only_consumer(self._permuted(output))
-        if reader is not None and self.role(reader) == "activation":
+        if reader is not None and (self.role(reader) == "activation" or isinstance(reader.layer, _layers.Rescaling)):
             return True
         added = reader.inputs if reader is not None and self.role(reader) == "add" else self._bare_sum_of(output)
         return any(added[i] is output for i in self.fused_addends(added))
@@ -117,7 +118,7 @@ class _Marker(Placer):
     def _permuted(self, tensor: tf.Tensor) -> tf.Tensor:
         """The tensor, or what ``Permute`` makes of it: an ONNX file has the transposition after the activation."""
         reader = self.trace.only_consumer(tensor)
-        while reader is not None and isinstance(reader.layer, keras.layers.Permute):
+        while reader is not None and isinstance(reader.layer, _layers.Permute):
             tensor = reader.outputs[0]
             reader = self.trace.only_consumer(tensor) if self.trace.read_once(tensor) else None
         return tensor

@@ -39,6 +39,54 @@ def test_the_file_passes_its_report_and_our_check(case):
     assert not [one for one in problems if not one.startswith("warning needless")], problems
 
 
+MOVERS = {
+    "none": lambda x: x,
+    "permute": layers.Permute((2, 1, 3)),
+    "channels first": layers.Permute((3, 1, 2)),
+    "permute twice": lambda x: layers.Permute((2, 1, 3))(layers.Permute((3, 1, 2))(x)),
+    "reshape": layers.Reshape((-1, 4)),
+    "flatten": layers.Flatten(),
+    "crop": layers.Cropping2D(1),
+    "pad": layers.ZeroPadding2D(1),
+    "upsample": layers.UpSampling2D(2),
+    "max": layers.MaxPooling2D(2),
+    "dropout": layers.Dropout(0.5),
+    "slice": lambda x: x[:, 1:],
+}
+RECTIFIERS = {
+    "relu": layers.ReLU,
+    "relu6": lambda: layers.ReLU(6.0),
+    "leaky": layers.LeakyReLU,
+    "sigmoid": lambda: layers.Activation("sigmoid"),
+}
+FIRST = {
+    "prelu": lambda: layers.PReLU(alpha_initializer="random_uniform"),
+    "prelu of channels": lambda: layers.PReLU(alpha_initializer="random_uniform", shared_axes=[1, 2]),
+    "scale": lambda: layers.Rescaling(0.5, 0.25),
+}
+TWICE = [
+    (list(FIRST)[i % 3], mover, list(RECTIFIERS)[(i + i // 4) % 4], ("portable_int8", "gpu_int8")[i % 5 == 4])
+    for i, mover in enumerate(MOVERS)
+]
+
+
+@pytest.mark.parametrize(("first", "mover", "second", "scheme"), [*TWICE, ("scale", "max", "relu", "portable_int8")])
+def test_activations_one_after_the_other_fuse_though_values_move_between(first, mover, second, scheme, tmp_path):
+    """A PReLU is a sum in ONNX, and an activation of a sum runs with it."""
+    image = layers.Input((8, 6, 4))
+    x = layers.BatchNormalization()(layers.Conv2D(4, 3, padding="same")(image))
+    x = RECTIFIERS[second]()(MOVERS[mover](FIRST[first]()(x)))
+    model = randomise(keras.Model(image, layers.Dense(3)(layers.Dense(5, activation="relu")(x))))
+    images = np.random.default_rng(0).normal(0, 1, (8, 8, 6, 4)).astype("float32")
+    rb.quantize_post_training(model, scheme, calibration_data=images)
+    report = rb.export_model(model, tmp_path / "m.onnx", parity_data=images)
+    assert report.passed, report.verdict
+    assert not rb.export.tensorrt.check(report.path).of("error")
+    if scheme == "portable_int8":
+        report = rb.export_model(model, tmp_path / "m.tflite", parity_data=images)
+        assert report.passed, report.verdict
+
+
 @pytest.mark.parametrize("activation", ["relu", "relu6", "linear"])
 def test_a_convolution_of_rescaled_images_is_in_int8(activation, tmp_path):
     image = layers.Input((8, 8, 3))
