@@ -19,10 +19,11 @@ from resnet_backbones.export.exact_scales import with_exact_scales
 from resnet_backbones.export.flatbuffer import Appender, read_model, write_model
 from resnet_backbones.export.graph import ExportGraph, build_graph
 from resnet_backbones.export.integer_ends import reads_nothing, with_integer_ends
-from resnet_backbones.export.layer_forms import any_form, enlarged_form, flat_form, sum_form
+from resnet_backbones.export.layer_forms import any_form, enlarged_form, flat_form
 from resnet_backbones.export.left_in_float import float_forms, without_detours
 from resnet_backbones.export.litert_file import computed_tensors, file_kernels, intermediates, timer
 from resnet_backbones.export.litert_metadata import with_standard_metadata
+from resnet_backbones.export.number_forms import number_form
 from resnet_backbones.export.postprocess import check_post_processing, with_post_processing
 from resnet_backbones.export.problems import name_operations
 from resnet_backbones.export.request import QUANTIZED, Emitted, ExportRequest
@@ -118,7 +119,7 @@ def _forms(model: Any) -> Callable[[Any], Callable[..., Any] | None]:
         in_float(layer)
         or any_form(layer)
         or flat_form(layer)
-        or (enlarged_form(layer) or sum_form(layer) if wide else None)
+        or (enlarged_form(layer) or number_form(layer) if wide else None)
     )
 
 

@@ -71,7 +71,7 @@ def convolution_instead(
     Returns:
         A call in place of the layer's own; ``None`` if the layer does something else, or on other axes.
     """
-    shape = getattr(args[0], "shape", None) if args else None
+    shape = args[0].shape if args and tf.is_tensor(args[0]) else None
     if shape is None or shape.rank not in (2, 3, 4) or None in shape[1:]:
         return None
     if stands_alone:

@@ -217,6 +217,14 @@ class Trace:
                 left += [tensor.op for tensor in operation.inputs]
         return found
 
+    def computed(self) -> set[str]:
+        """Names of the operations that are computed from the model's inputs, and of these."""
+        found = {tensor.op.name for tensor in self.inputs}
+        for operation in self._function.graph.get_operations():  # each after what it reads
+            if any(tensor.op.name in found for tensor in operation.inputs):
+                found.add(operation.name)
+        return found
+
     def bare_operations(self, *kinds: str) -> list[tf.Operation]:
         """The operations of some types that no leaf layer holds."""
         return [operation for operation, layer in self.operations(*kinds) if layer is None]
