@@ -17,6 +17,7 @@ from resnet_backbones.export.census import take_census
 from resnet_backbones.export.convolutions import dilated_transposes_spread
 from resnet_backbones.export.exact_scales import with_exact_scales
 from resnet_backbones.export.flatbuffer import Appender, read_model, write_model
+from resnet_backbones.export.general_sums import with_general_sums
 from resnet_backbones.export.graph import ExportGraph, build_graph
 from resnet_backbones.export.integer_ends import reads_nothing, with_integer_ends
 from resnet_backbones.export.layer_forms import any_form, enlarged_form, flat_form
@@ -102,7 +103,7 @@ def emit(model: Any, request: ExportRequest) -> Emitted:
     data = convert(graph, request.precision, uint8_input=request.quantized and request.preprocessing is not None)
     if request.quantized:
         data = with_own_factors(data, graph.sources)
-        data = with_exact_scales(with_wide_biases(data, graph.sources))
+        data = with_general_sums(with_exact_scales(with_wide_biases(data, graph.sources)))
     emitted = Emitted(data, take_census(data), graph.metadata, tensors=computed_tensors(data), sources=graph.sources)
     if request.quantized:
         emitted.steps, emitted.kernels = output_steps(data, graph), list(file_kernels(data))
