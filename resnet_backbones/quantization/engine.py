@@ -19,11 +19,12 @@ from resnet_backbones.quantization.expressible import (
 )
 from resnet_backbones.quantization.hooks import hook, hook_of
 from resnet_backbones.quantization.mixed_bits import check_changes, check_numbers, check_resizing
-from resnet_backbones.quantization.model import as_quantized_model
+from resnet_backbones.quantization.model import as_quantized_model, quantization_of
 from resnet_backbones.quantization.placement import place
 from resnet_backbones.quantization.placement.biases import BiasSite, average_sites, bias_sites
 from resnet_backbones.quantization.placement.changes import changes_of_bits
 from resnet_backbones.quantization.placement.joins import concatenates, is_taken_apart
+from resnet_backbones.quantization.placement.leaves import WITH_ACTIVATIONS
 from resnet_backbones.quantization.placement.selection import Selection
 from resnet_backbones.quantization.placement.sites import Placement, placement_to_dict
 from resnet_backbones.quantization.placement.trace import Trace
@@ -101,6 +102,7 @@ def quantize_aware(
         check_changes(trace, placement)
     check_completes(model, trace, placement, _biases(trace, placement, scheme))
     before, complete = quantization_state(model), complete_descriptions()
+    as_now = WITH_ACTIVATIONS in (quantization_of(model) or (WITH_ACTIVATIONS,))  # else a model of 0.1.0
     try:
         apply_placement(trace, placement, scheme)
         if scheme.target != "tensorrt":
@@ -113,6 +115,7 @@ def quantize_aware(
                 "override": selection.override,
                 "calls": len(trace.calls),
                 "unsupported": placement.unsupported,
+                **({WITH_ACTIVATIONS: True} if as_now else {}),
                 **placement_to_dict(placement),
             },
         )

@@ -102,7 +102,7 @@ class QuantizedModel:
 
         model = keras.saving.deserialize_keras_object(config["model"], custom_objects=custom_objects)
         quantization = config["quantization"]
-        trace = Trace(model)
+        trace = Trace(model, quantization=quantization)
         if len(trace.calls) != quantization["calls"]:
             raise ValueError(
                 f"The saved quantization is of a model with {quantization['calls']} layer calls; rebuilt, it has "

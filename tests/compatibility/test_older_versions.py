@@ -30,7 +30,7 @@ def assert_equal(found, expected, *, quantized):
     assert not measure.differences({"outputs": expected}, {"outputs": measure.summary(found)}, quantized=quantized)
 
 
-@pytest.mark.parametrize("name", ["classifier", "classifier_int8"])
+@pytest.mark.parametrize("name", ["classifier", "classifier_int8", "activated_int8"])
 @WRITTEN
 def test_keras_files_give_the_same_outputs(folder, facts, name):
     model = rb.load_model(folder / f"{name}.keras")

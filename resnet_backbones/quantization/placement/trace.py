@@ -63,12 +63,13 @@ class Trace:
     Args:
         model: a built model.
         signature: nest of ``tf.TensorSpec``; default: the model's own inputs.
+        quantization: of :func:`leaves_of`.
 
     Raises:
         ValueError: the model is not built, or its inputs cannot be told.
     """
 
-    def __init__(self, model: Any, signature: Any = None) -> None:
+    def __init__(self, model: Any, signature: Any = None, quantization: dict[str, Any] | None = None) -> None:
         signature = input_signature(model) if signature is None else signature
         if not model.built or signature is None:
             raise ValueError(
@@ -120,7 +121,7 @@ class Trace:
             self._keep = outputs
             return outputs
 
-        leaves, composites = leaves_of(model)
+        leaves, composites = leaves_of(model, quantization)
         with context.use_mode(context.FLOAT), replaced_calls([*leaves, *composites], recorder):
             try:
                 self._function = tf.function(forward, autograph=False).get_concrete_function(signature)
