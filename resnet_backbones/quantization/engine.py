@@ -18,7 +18,7 @@ from resnet_backbones.quantization.expressible import (
     check_stateless,
 )
 from resnet_backbones.quantization.hooks import hook, hook_of
-from resnet_backbones.quantization.mixed_bits import check_changes, check_numbers, check_resizing
+from resnet_backbones.quantization.mixed_bits import check_bare_forms, check_changes, check_numbers, check_resizing
 from resnet_backbones.quantization.model import as_quantized_model, quantization_of
 from resnet_backbones.quantization.placement import place
 from resnet_backbones.quantization.placement.biases import BiasSite, average_sites, bias_sites
@@ -99,6 +99,7 @@ def quantize_aware(
     if scheme.target != "tensorrt":
         check_resizing(trace, placement)
         check_numbers(trace, placement)
+        check_bare_forms(trace, placement)
         check_changes(trace, placement)
     check_completes(model, trace, placement, _biases(trace, placement, scheme))
     before, complete = quantization_state(model), complete_descriptions()

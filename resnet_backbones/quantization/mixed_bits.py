@@ -20,6 +20,7 @@ from resnet_backbones.quantization.rules import activation_name
 
 #: Activations that LiteRT's kernels for int8 compute with factors of 8 bits, or round twice.
 _ROUGH_8 = frozenset({"hard_sigmoid", "hard_silu", "hard_swish", "leaky_relu", "leaky_relu_001"})
+_IN_8 = ("DepthToSpace", "PadV2", "Selu", "Sigmoid", "Softmax", "Tanh")  # TensorFlow's operations without int16
 _WITH_NUMBERS = ("Add", "AddV2", "Sub", "Mul", "RealDiv", "SquaredDifference")  # TensorFlow's operations
 
 
@@ -78,6 +79,26 @@ def check_numbers(trace: Trace, placement: Placement) -> None:
             "converter would take 8 bits. Write sums, differences and products between the layers of a functional "
             "model, a quotient as a product, x * (1 / number), or put it in a layer of a class of its own, which stays "
             "in float, or quantize with 'edge_int8'."
+        )
+
+
+def check_bare_forms(trace: Trace, placement: Placement) -> None:
+    """Checks that LiteRT's converter has an int16 form of what reads 16-bit values outside of layers.
+
+    Args:
+        trace: the traced model.
+        placement: the ranges that were placed.
+
+    Raises:
+        ValueError: it has none; the message says what to do.
+    """
+    read = [(one, range_of(trace, placement, trace.canonical(one.inputs[0]))) for one in trace.bare_operations(*_IN_8)]
+    found = [(one, None) for one, number in read if number is not None and placement.sites[number].bits > 8]
+    if found:
+        raise ValueError(
+            f"{places(trace, found)} reads 16-bit values, and LiteRT's converter has no int16 form of "
+            f"{', '.join(sorted({operation.type for operation, _ in found}))}. Put it in a layer of a class of its "
+            "own, which stays in float, or quantize with 'edge_int8'."
         )
 
 

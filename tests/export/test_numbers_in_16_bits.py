@@ -1,4 +1,4 @@
-"""Numbers and arrays that are added to 16-bit tensors, taken from them or multiplied with them between layers."""
+"""16-bit tensors with numbers and arrays between layers, and operations outside of layers that 16 bits lack."""
 
 from __future__ import annotations
 
@@ -90,6 +90,22 @@ def test_where_the_converter_is_not_told(what, bits):
     with pytest.raises(ValueError, match=r"which is no layer.*16-bit values.*x \* \(1 / number\).*class of its own"):
         rb.quantize_aware(model, "edge_int16x8", override={name: {"activation_bits": 8} for name in bits})
     assert quantization_of(model) is None
+
+
+WITHOUT = {
+    "Sigmoid": tf.sigmoid, "Tanh": tf.tanh, "Softmax": tf.nn.softmax, "Selu": tf.nn.selu,
+    "DepthToSpace": lambda x: tf.nn.depth_to_space(x, 2),
+    "PadV2": lambda x: tf.pad(x, [[0, 0], [1, 1], [1, 1], [0, 0]], constant_values=1.0),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("what", WITHOUT)
+def test_operations_without_16_bits(what, tmp_path):
+    with pytest.raises(ValueError, match=f"which is no layer.*no int16 form of {what}.*class of its own"):
+        rb.quantize_aware(network(layers.Lambda(WITHOUT[what])), "edge_int16x8")
+    assert rb.quantize_aware(network(layers.Lambda(WITHOUT[what])), "edge_int8", calibration_data=PICTURES)
+    report = exported(network(Own(WITHOUT[what])), tmp_path)
+    assert report.parity[0].cosine > 0.9999
 
 
 class Own(layers.Layer):
