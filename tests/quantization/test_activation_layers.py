@@ -95,6 +95,16 @@ def test_it_stays_in_float_with_its_activation(kind, activation, scheme, tmp_pat
     assert not [one for one in report.failures if "output" in one], report.failures
 
 
+def test_an_activation_that_is_built_when_first_called_is_traced_once(tmp_path):
+    model = network("Conv1D", layers.PReLU(alpha_initializer="random_uniform"))
+    with pytest.warns(UserWarning, match="no quantization rule for Conv1D"):
+        rb.quantize_aware(model, calibration_data=IMAGES)
+    assert quantization_of(model)["calls"] == 4
+    model.save(tmp_path / "m.keras")
+    expected = model.predict(IMAGES, verbose=0)
+    np.testing.assert_array_equal(rb.load_model(tmp_path / "m.keras").predict(IMAGES, verbose=0), expected)
+
+
 def test_a_layer_that_only_joins_others_is_no_layer_of_its_own():
     """Its activation is quantized, as before."""
 

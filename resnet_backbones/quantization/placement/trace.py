@@ -115,6 +115,8 @@ class Trace:
             return leaf if layer in leaves else composite
 
         def forward(inputs):
+            for noted in (self.calls, self.composites, self._call_of_operation, counts):
+                noted.clear()  # a call that creates variables, as of a PReLU given as an activation, is traced twice
             self.inputs = [self.canonical(t) for t in tf.nest.flatten(inputs)]
             outputs = model(inputs, training=False)
             self.outputs = [self.canonical(t) for t in tf.nest.flatten(outputs)]
