@@ -60,7 +60,7 @@ format: $(VENV)/.installed  ## Put the code in ruff's form
 	$(BIN)/ruff format .
 
 catalogue: $(VENV)/.installed  ## Write docs/catalogue.md anew, from the registry
-	$(BIN)/python -m resnet_backbones.catalogue > docs/catalogue.md.part
+	$(BIN)/python -m resnet_backbones.backbones.catalogue_tables > docs/catalogue.md.part
 	mv docs/catalogue.md.part docs/catalogue.md
 
 benchmark: $(VENV)/.installed  ## Side by side with peers; tables under runs/

@@ -11,8 +11,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from resnet_backbones.features import FeatureInfo, read_features
-from resnet_backbones.keras_api import keras, keras_name
+from resnet_backbones.backbones.features import FeatureInfo, read_features
+from resnet_backbones.keras_compat import keras, keras_name
 
 
 @dataclass(frozen=True)

@@ -43,7 +43,7 @@ class Convolution:
 
 def convolutions(size: int) -> Counter[Convolution]:
     """The network's distinct convolutions, and how often it has each."""
-    from resnet_backbones.keras_api import keras
+    from resnet_backbones.keras_compat import keras
 
     model = keras.applications.ResNet50(weights=None, input_shape=(size, size, 3))
     found: Counter[Convolution] = Counter()
@@ -89,7 +89,7 @@ def main() -> None:
     folder.mkdir(parents=True, exist_ok=True)
 
     from resnet_backbones import runtime
-    from resnet_backbones.export.latency import time_in_turns
+    from resnet_backbones.export.report.latency import time_in_turns
 
     shapes = convolutions(arguments.size)
     rows, totals = [], np.zeros(2)

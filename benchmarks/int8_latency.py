@@ -44,7 +44,7 @@ CONTESTANTS = {
 def classifier(size: int) -> Any:
     """ResNet-50 with version 1's strides, 1,000 classes; random weights and batch norms near those of a trained one."""
     import resnet_backbones as rb
-    from resnet_backbones.keras_api import keras
+    from resnet_backbones.keras_compat import keras
 
     keras.utils.set_random_seed(0)
     backbone = rb.create_backbone("resnet50_v1", input_shape=(size, size, 3))
@@ -76,7 +76,7 @@ def converters_own(size: int, images: np.ndarray) -> bytes:
     """Post-training int8 of keras.applications' network, by LiteRT's converter alone."""
     import tensorflow as tf
 
-    from resnet_backbones.keras_api import keras
+    from resnet_backbones.keras_compat import keras
 
     model = keras.applications.ResNet50(weights=None, input_shape=(size, size, 3))
     function = tf.function(lambda x: model(x, training=False)).get_concrete_function(
@@ -93,7 +93,7 @@ def converters_own(size: int, images: np.ndarray) -> bytes:
 def make_files(folder: Path, size: int) -> None:
     """Exports what is missing."""
     import resnet_backbones as rb
-    from resnet_backbones.files import written_whole
+    from resnet_backbones._util.files import written_whole
 
     images = photographs(size, 16)
 
@@ -123,7 +123,7 @@ def make_files(folder: Path, size: int) -> None:
 def operators_in(path: Path) -> int:
     """How many operators the file holds."""
     if path.suffix == ".tflite":
-        from resnet_backbones.export.census import take_census
+        from resnet_backbones.export.litert.census import take_census
 
         return len(take_census(path.read_bytes()).operators)
     import onnx
@@ -144,7 +144,7 @@ def main() -> None:
     make_files(folder, arguments.size)
 
     from resnet_backbones import runtime
-    from resnet_backbones.export.latency import time_in_turns
+    from resnet_backbones.export.report.latency import time_in_turns
 
     names = [name for name, (_, engine, _) in CONTESTANTS.items() if engine != "openvino" or find_spec(engine)]
     runs = {

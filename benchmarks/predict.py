@@ -49,7 +49,7 @@ def make_files(folder: Path, size: int) -> None:
     if not missing:
         return
     import resnet_backbones as rb
-    from resnet_backbones.keras_api import keras
+    from resnet_backbones.keras_compat import keras
 
     images = photograph(size)[None].astype(np.float32)
     for name in dict.fromkeys(missing):

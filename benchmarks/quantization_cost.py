@@ -83,7 +83,7 @@ def freeze(model: Any, frozen: bool) -> None:
 def measure(name: str, size: int, batch: int, steps: int) -> Figures:
     """Builds, quantizes and trains one network, and says what a step cost."""
     import resnet_backbones as rb
-    from resnet_backbones.keras_api import keras
+    from resnet_backbones.keras_compat import keras
 
     contestant = CONTESTANTS[name]
     if contestant.scheme is not None:

@@ -69,7 +69,7 @@ def builders() -> dict[str, Callable[[], Any]]:
     """What is built; the first builds of a process, which are slower, are done here."""
     sys.path.insert(0, str(ROOT))
     import resnet_backbones as rb
-    from resnet_backbones.keras_api import keras
+    from resnet_backbones.keras_compat import keras
 
     resnet50 = keras.applications.ResNet50
     made: dict[str, Callable[[], Any]] = {
@@ -100,7 +100,7 @@ def main() -> None:
     rows = [(name, f"{seconds - bare:.3f}") for name, seconds in imports.items()]
     rows += [(f"build {name}", f"{seconds:.3f}") for name, seconds in builds.items()]
 
-    from resnet_backbones.keras_api import keras_name
+    from resnet_backbones.keras_compat import keras_name
 
     title = f"Cost of the registry, CPU seconds, least of {arguments.rounds}, {keras_name()}"
     table = Table("what", title=title)

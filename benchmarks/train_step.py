@@ -41,7 +41,7 @@ def without_batch_norm(_keras: Any, size: int) -> Any:
 
     sys.path.insert(0, str(ROOT))
     import resnet_backbones as rb
-    from resnet_backbones.layers.keras_parts import KerasParts
+    from resnet_backbones.backbones.keras_builder import KerasParts
 
     with patch.object(KerasParts, "batch_norm", lambda parts, x, name, zero=False: x):
         return rb.create_backbone("resnet50_v1", input_shape=(size, size, 3))

@@ -11,7 +11,7 @@ import tensorflow as tf
 from tqdm import tqdm
 
 import resnet_backbones as rb
-from resnet_backbones.keras_api import keras
+from resnet_backbones.keras_compat import keras
 
 CLASSES = 10
 BATCH = 32

@@ -39,7 +39,7 @@ from digits import plain_digits
 from matplotlib.image import imsave
 
 import resnet_backbones as rb
-from resnet_backbones.keras_api import keras, keras_name  # Keras 3, or tf_keras with TF_USE_LEGACY_KERAS=1
+from resnet_backbones.keras_compat import keras, keras_name  # Keras 3, or tf_keras with TF_USE_LEGACY_KERAS=1
 
 SIZE = 32  # side of the images
 CODE = 16  # numbers in a code

@@ -36,8 +36,8 @@ from digits import plain_digits
 from tqdm import tqdm
 
 import resnet_backbones as rb
-from resnet_backbones.files import written_whole
-from resnet_backbones.keras_api import keras, keras_name  # Keras 3, or tf_keras with TF_USE_LEGACY_KERAS=1
+from resnet_backbones._util.files import written_whole
+from resnet_backbones.keras_compat import keras, keras_name  # Keras 3, or tf_keras with TF_USE_LEGACY_KERAS=1
 
 RUNS = Path(__file__).resolve().parents[1] / "runs"
 KINDS = ("plain", "residual")

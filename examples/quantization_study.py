@@ -39,8 +39,8 @@ from quickstart import Plan
 from study_detection import Study
 from study_tables import write_tables
 
-from resnet_backbones.files import written_whole
-from resnet_backbones.keras_api import IS_KERAS_3
+from resnet_backbones._util.files import written_whole
+from resnet_backbones.keras_compat import IS_KERAS_3
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCUMENT = ROOT / "docs" / "quantization.md"

@@ -31,7 +31,7 @@ from digits import CANVAS, CLASS_NAMES, Scenes, detection_stream, make_scenes, m
 from rich.console import Console
 
 import resnet_backbones as rb
-from resnet_backbones.keras_api import keras, keras_name  # Keras 3, or tf_keras with TF_USE_LEGACY_KERAS=1
+from resnet_backbones.keras_compat import keras, keras_name  # Keras 3, or tf_keras with TF_USE_LEGACY_KERAS=1
 
 BATCH = 16
 START = time.perf_counter()

@@ -18,7 +18,7 @@ from digits import CLASS_NAMES, make_single_digits
 from rich.console import Console
 
 import resnet_backbones as rb
-from resnet_backbones.keras_api import IS_KERAS_3, keras, keras_name
+from resnet_backbones.keras_compat import IS_KERAS_3, keras, keras_name
 from resnet_backbones.quantization import context, get_scheme
 
 SIZE, BATCH = 32, 64

@@ -25,10 +25,10 @@ from study_intervals import resampled_map50
 from tqdm import tqdm
 
 import resnet_backbones as rb
-from resnet_backbones.export.census import take_census
+from resnet_backbones._util.files import written_whole
 from resnet_backbones.export.graph import build_graph
-from resnet_backbones.files import written_whole
-from resnet_backbones.keras_api import keras, keras_name
+from resnet_backbones.export.litert.census import take_census
+from resnet_backbones.keras_compat import keras, keras_name
 from resnet_backbones.quantization import context
 
 console = Console(width=110, highlight=False)

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from study_intervals import interval
 
-from resnet_backbones.files import written_whole
+from resnet_backbones._util.files import written_whole
 
 BEGIN, END = "<!-- study: begin -->", "<!-- study: end -->"
 COLUMNS = {

@@ -10,36 +10,36 @@ from typing import TYPE_CHECKING, Any
 
 # name -> module it lives in
 _NAMES = {
-    "Backbone": "backbone",
-    "BackboneInfo": "information",
-    "BackboneSpec": "specs",
-    "DarkNetSpec": "specs",
+    "Backbone": "backbones.model",
+    "BackboneInfo": "backbones.info",
+    "BackboneSpec": "backbones.spec",
+    "DarkNetSpec": "backbones.darknet.spec",
     "ExportReport": "export",
-    "FeatureInfo": "features",
+    "FeatureInfo": "backbones.features",
     "KeepSparsity": "quantization",
-    "MobileNetSpec": "specs",
-    "MobileStage": "specs",
-    "Preprocessing": "specs",
+    "MobileNetSpec": "backbones.mobilenet.spec",
+    "MobileStage": "backbones.mobilenet.spec",
+    "Preprocessing": "backbones.preprocessing",
     "QuantizationSchedule": "quantization",
-    "RegNetSpec": "specs",
-    "ResNetSpec": "specs",
+    "RegNetSpec": "backbones.regnet.spec",
+    "ResNetSpec": "backbones.resnet.spec",
     "ResidualBlock": "layers",
     "ResidualUpBlock": "layers",
     "TrainingBackup": "quantization",
-    "backbone_info": "information",
+    "backbone_info": "backbones.info",
     "calibrate": "quantization",
     "create_backbone": "factory",
     "export_model": "export",
-    "from_model": "backbone",
+    "from_model": "backbones.model",
     "is_quantized": "quantization",
-    "list_backbones": "information",
-    "list_families": "information",
+    "list_backbones": "backbones.info",
+    "list_families": "backbones.info",
     "load_model": "saving",
     "quantization_summary": "quantization",
     "quantize_aware": "quantization",
     "quantize_post_training": "quantization",
-    "register_backbone": "registry",
-    "register_block": "block_registry",
+    "register_backbone": "backbones.registry",
+    "register_block": "backbones.block_registry",
     "register_quantization_rule": "quantization",
     "register_scheme": "schemes",
     "strip_quantization": "quantization",
@@ -91,12 +91,19 @@ __all__ = [
 if TYPE_CHECKING:
     __version__: str
     from resnet_backbones import adapters, export, quantization, runtime, weights
-    from resnet_backbones.backbone import Backbone, from_model
-    from resnet_backbones.block_registry import register_block
+    from resnet_backbones.backbones.block_registry import register_block
+    from resnet_backbones.backbones.darknet.spec import DarkNetSpec
+    from resnet_backbones.backbones.features import FeatureInfo
+    from resnet_backbones.backbones.info import BackboneInfo, backbone_info, list_backbones, list_families
+    from resnet_backbones.backbones.mobilenet.spec import MobileNetSpec, MobileStage
+    from resnet_backbones.backbones.model import Backbone, from_model
+    from resnet_backbones.backbones.preprocessing import Preprocessing
+    from resnet_backbones.backbones.registry import register_backbone
+    from resnet_backbones.backbones.regnet.spec import RegNetSpec
+    from resnet_backbones.backbones.resnet.spec import ResNetSpec
+    from resnet_backbones.backbones.spec import BackboneSpec
     from resnet_backbones.export import ExportReport, export_model
     from resnet_backbones.factory import create_backbone
-    from resnet_backbones.features import FeatureInfo
-    from resnet_backbones.information import BackboneInfo, backbone_info, list_backbones, list_families
     from resnet_backbones.layers import ResidualBlock, ResidualUpBlock
     from resnet_backbones.quantization import (
         KeepSparsity,
@@ -111,17 +118,7 @@ if TYPE_CHECKING:
         register_scheme,
         strip_quantization,
     )
-    from resnet_backbones.registry import register_backbone
     from resnet_backbones.saving import load_model
-    from resnet_backbones.specs import (
-        BackboneSpec,
-        DarkNetSpec,
-        MobileNetSpec,
-        MobileStage,
-        Preprocessing,
-        RegNetSpec,
-        ResNetSpec,
-    )
 
 
 def __getattr__(name: str) -> Any:

@@ -10,10 +10,10 @@ import warnings
 from collections.abc import Callable
 from typing import Any
 
-from resnet_backbones.backbone import Backbone, SpecBackbone, from_model
-from resnet_backbones.keras_api import rename
-from resnet_backbones.registry import BackboneEntry, find_backbone
-from resnet_backbones.specs import BackboneSpec
+from resnet_backbones.backbones.model import Backbone, SpecBackbone, from_model
+from resnet_backbones.backbones.registry import BackboneEntry, find_backbone
+from resnet_backbones.backbones.spec import BackboneSpec
+from resnet_backbones.keras_compat import rename
 
 # What other libraries' functions of this kind take for a classifier.
 _CLASSIFIER_WORDS = {"num_classes", "classes", "include_top", "nb_classes"}
@@ -109,7 +109,7 @@ def create_backbone(
 
 def _pretrained(entry: BackboneEntry | None, weights: Any) -> str:
     """The address of the weights that ``pretrained=True`` takes."""
-    from resnet_backbones.variants.sources import licence_of
+    from resnet_backbones.backbones.published import licence_of
     from resnet_backbones.weights.published import first_source, source_of
 
     if weights is not None or entry is None:

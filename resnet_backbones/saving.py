@@ -42,14 +42,14 @@ def load_model(path: str | os.PathLike[str], **kwargs: Any) -> Any:
         >>> detector.save("detector.keras")
         >>> detector = load_model("detector.keras")
     """
-    from resnet_backbones.keras_api import keras
+    from resnet_backbones.keras_compat import keras
 
     path = Path(path)
     if not path.exists():
         raise FileNotFoundError(f"There is no file {path.absolute()}.")
     _check_kind(path)
     config = check_keras_file(path, trusted=kwargs.get("safe_mode") is False)
-    importlib.import_module("resnet_backbones.backbone")
+    importlib.import_module("resnet_backbones.backbones.model")
     importlib.import_module("resnet_backbones.layers")
     for mention, (module, extra) in _PROVIDERS.items():
         if mention in config:

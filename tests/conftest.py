@@ -30,23 +30,19 @@ KERAS_FREE = {
     "export/tensorrt/test_check.py",
     "quantization/test_analysis_detector.py",
     "runtime",
-    "test_cli_benchmark.py",
-    "test_cli_compare.py",
-    "test_cli_documented.py",
-    "test_cli_predict.py",
-    "test_cli_streams.py",
-    "test_cli_wrong_values.py",
-    "test_digits.py",
-    "test_evaluation.py",
-    "test_examples_generate_digits.py",
-    "test_examples_gradient_flow.py",
-    "test_examples_quantization_study.py",
-    "test_files.py",
-    "test_json_text.py",
+    "cli/test_benchmark.py",
+    "cli/test_compare.py",
+    "cli/test_documented.py",
+    "cli/test_predict.py",
+    "cli/test_streams.py",
+    "cli/test_wrong_values.py",
+    "examples",
+    "_util/test_files.py",
+    "_util/test_json_text.py",
     "test_missing_packages.py",
     "test_packaging.py",
-    "test_plugin_package.py",
-    "test_spec.py",
+    "backbones/test_plugin_package.py",
+    "backbones/test_spec.py",
     "weights/test_checkpoints.py",
     "weights/test_download.py",
     "weights/test_hub.py",
@@ -57,12 +53,12 @@ HALVED = {
     "adapters",
     "export",
     "quantization",
-    "test_catalogue.py",
-    "test_files_written.py",
-    "test_mobilenet.py",
-    "test_resnet_kin.py",
+    "backbones/test_catalogue.py",
+    "_util/test_files_written.py",
+    "backbones/test_mobilenet.py",
+    "backbones/test_resnet_kin.py",
     "test_saved_models.py",
-    "test_training_mode.py",
+    "keras_compat/test_training_mode.py",
     "weights",
 }
 
@@ -96,7 +92,7 @@ def seeded():
     random.seed(0)
     np.random.seed(0)
     if "tensorflow" in sys.modules:
-        from resnet_backbones.keras_api import keras
+        from resnet_backbones.keras_compat import keras
 
         keras.utils.set_random_seed(0)
 
@@ -121,7 +117,7 @@ def stays_in_its_folder():
 def registry_as_it_was(monkeypatch):
     """Forgets what a test registers."""
     import resnet_backbones as rb
-    from resnet_backbones import block_registry, registry
+    from resnet_backbones.backbones import block_registry, registry
 
     rb.list_backbones()  # loads the catalogue
     monkeypatch.setattr(registry, "_backbones", dict(registry._backbones))
@@ -132,7 +128,7 @@ def registry_as_it_was(monkeypatch):
 @pytest.fixture(scope="session")
 def command_files(tmp_path_factory):
     """A folder with the files README's command lines name, and the results of its `export` lines by the file's name."""
-    from tests import command_lines
+    from tests.cli import command_lines
 
     folder = tmp_path_factory.mktemp("commands")
     return SimpleNamespace(folder=folder, exported=command_lines.write_files(folder))

@@ -6,10 +6,11 @@ import dataclasses
 import functools
 from typing import Any
 
-from resnet_backbones.specs import BackboneSpec, ResNetSpec
-from resnet_backbones.specs.darknet import DarkNetSpec
-from resnet_backbones.specs.mobilenet import MobileNetSpec
-from resnet_backbones.specs.regnet import RegNetSpec
+from resnet_backbones.backbones.darknet.spec import DarkNetSpec
+from resnet_backbones.backbones.mobilenet.spec import MobileNetSpec
+from resnet_backbones.backbones.regnet.spec import RegNetSpec
+from resnet_backbones.backbones.resnet.spec import ResNetSpec
+from resnet_backbones.backbones.spec import BackboneSpec
 
 # Of no consequence for what a network is made of; equal values let specs that differ in nothing else coincide.
 SETTINGS = {"bn_momentum": 0.9, "bn_epsilon": 1e-3, "preprocessing": None, "drop_path_rate": 0.0}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 import resnet_backbones as rb
-from resnet_backbones.keras_api import keras
+from resnet_backbones.keras_compat import keras
 
 #: A backbone of four stages, P2 to P5, as small as tasks take it: for tests that ask nothing of one by its name.
 SPEC = rb.ResNetSpec(block="basic", depths=(1, 1, 1, 1), widths=(8, 16, 24, 32), stem_width=8)

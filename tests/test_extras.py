@@ -20,7 +20,7 @@ class Absent:
 sys.meta_path.insert(0, Absent())
 import resnet_backbones as rb
 from typer.testing import CliRunner
-from resnet_backbones.cli import app
+from resnet_backbones.cli.app import app
 """
 NO_TENSORFLOW = "names = {'tensorflow', 'keras', 'tf_keras', 'keras_cv', 'tensorflow_model_optimization'}\n" + ABSENT
 NO_TFMOT = "names = {'tensorflow_model_optimization'}\n" + ABSENT
@@ -72,7 +72,7 @@ def test_without_tfmot_float_models_are_built_trained_and_exported(tmp_path):
     code = """
 from pathlib import Path
 import numpy as np
-from resnet_backbones.keras_api import keras
+from resnet_backbones.keras_compat import keras
 folder = Path(sys.argv[1])
 spec = rb.ResNetSpec(block="basic", depths=(1,), widths=(8,), stem_width=8)
 backbone = rb.create_backbone(spec, input_shape=(32, 32, 3))

@@ -11,9 +11,9 @@ import pytest
 from PIL import Image
 
 import resnet_backbones as rb
-from resnet_backbones import cli_doctor
-from resnet_backbones.keras_api import tfmot
-from tests.command_lines import ROOT, run
+from resnet_backbones.cli import doctor as cli_doctor
+from resnet_backbones.keras_compat import tfmot
+from tests.cli.command_lines import ROOT, run
 from tests.weights.models import tiny
 
 #: module -> the extra that brings it

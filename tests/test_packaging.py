@@ -58,13 +58,13 @@ def test_the_wheel_holds_the_type_marker_the_license_and_the_command(built):
     assert "resnet_backbones/py.typed" in names
     assert any(name.endswith("licenses/LICENSE") for name in names)
     (entry_points,) = (name for name in names if name.endswith("entry_points.txt"))
-    assert "resnet-backbones = resnet_backbones.cli:main" in wheel.read(entry_points).decode()
+    assert "resnet-backbones = resnet_backbones.cli.app:main" in wheel.read(entry_points).decode()
 
 
 def test_the_sdist_holds_the_adapters_once_at_the_top(built):
     with tarfile.open(built[1]) as sdist:
         names = [name.partition("/")[2] for name in sdist.getnames()]
-    assert names.count("adapters/keras_cv.py") == 1
+    assert names.count("adapters/keras_cv/__init__.py") == 1
     assert not [name for name in names if name.startswith("resnet_backbones/adapters")]
     assert "resnet_backbones/py.typed" in names
 

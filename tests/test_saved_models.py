@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 import resnet_backbones as rb
-from resnet_backbones.keras_api import IS_KERAS_3, keras
+from resnet_backbones.keras_compat import IS_KERAS_3, keras
 from resnet_backbones.layers import ResidualBlock
 from tests.sweeps.saved_models import CHANGES, IMAGES, TASKS, backbone_of, changed_model, differences, facts
 

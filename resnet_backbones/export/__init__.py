@@ -8,14 +8,14 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-_NAMES = {"ExportReport": "report", "OutputParity": "report", "export_model": "exporter"}
+_NAMES = {"ExportReport": "report.report", "OutputParity": "report.report", "export_model": "api"}
 
 __all__ = ["ExportReport", "OutputParity", "export_model", "tensorrt"]
 
 if TYPE_CHECKING:
     from resnet_backbones.export import tensorrt
-    from resnet_backbones.export.exporter import export_model
-    from resnet_backbones.export.report import ExportReport, OutputParity
+    from resnet_backbones.export.api import export_model
+    from resnet_backbones.export.report.report import ExportReport, OutputParity
 
 
 def __getattr__(name: str) -> Any:

@@ -7,11 +7,11 @@ from typing import Any
 
 import tensorflow as tf
 
+from resnet_backbones._util.printable import check_name
 from resnet_backbones.export.formats import FORMATS, Format
 from resnet_backbones.export.preprocess import fixed_signature, image_size
 from resnet_backbones.export.request import QUANTIZED, UNCHANGED, ExportRequest
-from resnet_backbones.keras_api import input_signature
-from resnet_backbones.printable import check_name
+from resnet_backbones.keras_compat import input_signature
 from resnet_backbones.quantization import quantization_of, quantizers_of
 from resnet_backbones.quantization.boundaries import check_described
 from resnet_backbones.quantization.hooks import range_labels

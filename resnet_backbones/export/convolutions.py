@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from resnet_backbones.keras_api import DEPTHWISE_KERNEL, float32_variable, keras
+from resnet_backbones.keras_compat import DEPTHWISE_KERNEL, float32_variable, keras
 from resnet_backbones.quantization.composites import dilated_depthwise
 from resnet_backbones.quantization.hooks import hook_of, item_replaced, own_calls_replaced
 from resnet_backbones.quantization.kernel_quantizer import read

@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any, Protocol, cast
 
 import numpy as np
 
-from resnet_backbones.checks import one_of
+from resnet_backbones._util.checks import one_of
 from resnet_backbones.errors import did_you_mean, needed
 from resnet_backbones.export.request import UNCHANGED
 from resnet_backbones.runtime.placement import RESIZES
 
 if TYPE_CHECKING:
-    from resnet_backbones.export.layers import Intermediates
+    from resnet_backbones.export.report.layers import Intermediates
     from resnet_backbones.export.request import Emitted, ExportRequest
 
 LAYOUTS = ("NHWC", "NCHW")
@@ -98,7 +98,7 @@ _ROWS = (
         "litert",
         ".tflite",
         ("float32", "float16", "dynamic_range", "int8", "int16x8"),
-        "resnet_backbones.export.litert",
+        "resnet_backbones.export.litert.emitter",
         frozenset({"batch", "input_shape", "preprocessing", "postprocessing", "layers", "latency"}),
         needs=(("ai_edge_litert.interpreter",), "runtime", "LiteRT"),
     ),

@@ -19,14 +19,14 @@ import tensorflow as tf
 from resnet_backbones.export.convolutions import convolutions_in_one_operation
 from resnet_backbones.export.preprocess import fixed_signature, pixel_range, prepared
 from resnet_backbones.export.sources import Sources
-from resnet_backbones.keras_api import computing_in_float32, keras
+from resnet_backbones.keras_compat import computing_in_float32, keras
 from resnet_backbones.quantization import context
 from resnet_backbones.quantization.export_forms import scale_and_offset
 from resnet_backbones.quantization.expressible import check_repeatable, integers_unread
 from resnet_backbones.quantization.hooks import hook_of, layers_and_operations, own_calls_replaced
 from resnet_backbones.quantization.placement.joins import joins_outputs
 from resnet_backbones.quantization.placement.parts import OutputParts
-from resnet_backbones.quantization.placement.trace import LeafCall, Trace, replaced_calls
+from resnet_backbones.quantization.trace import LeafCall, Trace, replaced_calls
 
 
 @dataclass

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from resnet_backbones.keras_api import IS_KERAS_3, keras
-from resnet_backbones.keras_api.operations import is_operation, operation_name
+from resnet_backbones.keras_compat import IS_KERAS_3, keras
+from resnet_backbones.keras_compat.operations import is_operation, operation_name
 from resnet_backbones.quantization.hooks import own_call
 from resnet_backbones.quantization.rules import resized_in_float
 

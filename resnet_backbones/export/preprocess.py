@@ -7,11 +7,11 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from resnet_backbones.keras_api import input_signature
+from resnet_backbones.keras_compat import input_signature
 from resnet_backbones.quantization import context
 from resnet_backbones.quantization.export_forms import scale_and_offset
 from resnet_backbones.quantization.hooks import hook_of
-from resnet_backbones.quantization.placement.trace import LeafCall, Trace
+from resnet_backbones.quantization.trace import LeafCall, Trace
 
 _PIXELS = (0.0, 255.0)
 

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 if TYPE_CHECKING:
-    from resnet_backbones.export.census import Census
-    from resnet_backbones.export.kernels import FileKernel
+    from resnet_backbones.export.litert.census import Census
+    from resnet_backbones.export.report.kernels import FileKernel
     from resnet_backbones.export.sources import Sources
 
 #: Precisions that hold the model's ranges.

@@ -11,13 +11,13 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from resnet_backbones.keras_api import keras
-from resnet_backbones.keras_api.operations import operation_name
+from resnet_backbones.keras_compat import keras
+from resnet_backbones.keras_compat.operations import operation_name
 from resnet_backbones.quantization.export_forms import scale_and_offset
 from resnet_backbones.quantization.hooks import hook_of
 from resnet_backbones.quantization.placement.selection import layer_labels
-from resnet_backbones.quantization.placement.trace import LeafCall, Trace
 from resnet_backbones.quantization.rules import FUSED, activation_name, role_of
+from resnet_backbones.quantization.trace import LeafCall, Trace
 
 # A converter takes a ReLU past these to the operator before them.
 _PASSED = (keras.layers.Flatten, keras.layers.Reshape, keras.layers.Permute)

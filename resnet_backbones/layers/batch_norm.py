@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from resnet_backbones.keras_api import KERAS_FUSES_BATCH_NORM, ON_TENSORFLOW, keras, serializable
+from resnet_backbones.keras_compat import KERAS_FUSES_BATCH_NORM, ON_TENSORFLOW, keras, serializable
 
 
 def normalize_with_moving_statistics(layer: Any, inputs: Any) -> Any:

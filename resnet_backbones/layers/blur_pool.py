@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from resnet_backbones.checks import positive_integers
-from resnet_backbones.keras_api import keras, ops, serializable
+from resnet_backbones._util.checks import positive_integers
+from resnet_backbones.keras_compat import keras, ops, serializable
 
 _FILTER = np.outer([0.25, 0.5, 0.25], [0.25, 0.5, 0.25]).astype("float32")
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from resnet_backbones.keras_api import keras, ops, serializable
+from resnet_backbones.keras_compat import keras, ops, serializable
 
 
 class _ChannelPool(keras.layers.Layer):

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from resnet_backbones.checks import positive_integers
-from resnet_backbones.keras_api import keras, serializable
+from resnet_backbones._util.checks import positive_integers
+from resnet_backbones.keras_compat import keras, serializable
 from resnet_backbones.layers.residual_layer import ResidualLayer
 
 

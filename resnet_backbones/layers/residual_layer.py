@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from resnet_backbones.checks import in_range, positive_integers
-from resnet_backbones.keras_api import LayersAsMade, activation_function, keras, numbered, policy_of
+from resnet_backbones._util.checks import in_range, positive_integers
+from resnet_backbones.keras_compat import LayersAsMade, activation_function, keras, numbered, policy_of
 from resnet_backbones.layers.batch_norm import BatchNormalization
 
 layers = keras.layers

@@ -2,10 +2,10 @@
 
 from resnet_backbones.quantization.analysis import analyse
 from resnet_backbones.quantization.analysis.suggestions import suggest_exclusions
+from resnet_backbones.quantization.api import quantize_aware, quantize_post_training
 from resnet_backbones.quantization.backup import TrainingBackup
 from resnet_backbones.quantization.calibration import calibrate
 from resnet_backbones.quantization.context import use_view
-from resnet_backbones.quantization.engine import quantize_aware, quantize_post_training
 from resnet_backbones.quantization.hooks import hooks_of, quantizers_of
 from resnet_backbones.quantization.model import quantization_of
 from resnet_backbones.quantization.observers import MSE, MinMax, MovingAverage, Observer, Percentile

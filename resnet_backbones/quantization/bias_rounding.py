@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from resnet_backbones.keras_api import float32_variable, keras
+from resnet_backbones.keras_compat import float32_variable, keras
 from resnet_backbones.quantization.export_forms import least_of_largest
 from resnet_backbones.quantization.kernel_quantizer import KernelQuantizer
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from resnet_backbones.keras_api import added_children, input_signature
+from resnet_backbones.keras_compat import added_children, input_signature
 from resnet_backbones.quantization import context
 from resnet_backbones.quantization.bias_rounding import BiasRounding
 from resnet_backbones.quantization.hooks import hook_of, hooks_of, layers_and_operations, quantizers_of
@@ -20,7 +20,7 @@ from resnet_backbones.quantization.model import describes_all_ranges, quantizati
 from resnet_backbones.quantization.placement.biases import BiasSite
 from resnet_backbones.quantization.placement.selection import Selection, layer_labels
 from resnet_backbones.quantization.placement.sites import Placement, QuantizerSite
-from resnet_backbones.quantization.placement.trace import Trace
+from resnet_backbones.quantization.trace import Trace
 from resnet_backbones.schemes import Scheme
 
 

@@ -14,7 +14,7 @@ import numpy as np
 import tensorflow as tf
 from tqdm.auto import tqdm
 
-from resnet_backbones.keras_api import input_signature
+from resnet_backbones.keras_compat import input_signature
 from resnet_backbones.quantization import context
 from resnet_backbones.quantization.hooks import quantizers_of, range_labels
 from resnet_backbones.quantization.input_units import warn_of_other_units

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from resnet_backbones.keras_api import float32_variable, keras
+from resnet_backbones.keras_compat import float32_variable, keras
 from resnet_backbones.quantization import context
 from resnet_backbones.quantization.kernel_quantizer import read
 from resnet_backbones.quantization.rules import activation_name

@@ -11,13 +11,13 @@ from typing import Any
 
 import tensorflow as tf
 
-from resnet_backbones.keras_api import keras, policy_of
-from resnet_backbones.keras_api.operations import operation_name
+from resnet_backbones.keras_compat import keras, policy_of
+from resnet_backbones.keras_compat.operations import operation_name
 from resnet_backbones.quantization.hooks import LayerHook, hooks_of
 from resnet_backbones.quantization.placement.leaves import leaves_of
 from resnet_backbones.quantization.placement.selection import layer_patterns
-from resnet_backbones.quantization.placement.trace import Trace
 from resnet_backbones.quantization.rules import activation_name, concatenates, resized_in_float
+from resnet_backbones.quantization.trace import Trace
 from resnet_backbones.schemes import Scheme
 
 _BITS = (8, 16)

@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from resnet_backbones.keras_api import add_child, float32_variable
-from resnet_backbones.keras_api.operations import operation_number, operations_of
+from resnet_backbones.keras_compat import add_child, float32_variable
+from resnet_backbones.keras_compat.operations import operation_number, operations_of
 from resnet_backbones.layers.batch_norm import normalize_with_moving_statistics
 from resnet_backbones.quantization import context
 from resnet_backbones.quantization.bias_rounding import BiasRounding

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from resnet_backbones.backbone import Backbone
-from resnet_backbones.keras_api import keras, leaf_and_nested_layers
+from resnet_backbones.backbones.model import Backbone
+from resnet_backbones.keras_compat import keras, leaf_and_nested_layers
 from resnet_backbones.quantization.export_forms import scale_and_offset
 
 _OF_BYTES = 1 / 50  # preprocessing with smaller scales is made for images of 0 to 255

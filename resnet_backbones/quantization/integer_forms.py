@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from resnet_backbones.keras_api import keras
+from resnet_backbones.keras_compat import keras
 
 _FRACTIONS = 1024  # in so many parts of a pixel LiteRT tells where between pixels a point is
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from resnet_backbones.keras_api import tfmot_quantizers
+from resnet_backbones.keras_compat import tfmot_quantizers
 from resnet_backbones.quantization import context
 
 _FILE_BITS = (4, 8)  # that LiteRT holds a convolution's kernel in

@@ -8,15 +8,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from resnet_backbones.keras_api import keras
-from resnet_backbones.keras_api.operations import operation_name
+from resnet_backbones.keras_compat import keras
+from resnet_backbones.keras_compat.operations import operation_name
 from resnet_backbones.quantization.expressible import listed, places
 from resnet_backbones.quantization.placement.biases import average_sites
 from resnet_backbones.quantization.placement.changes import changes_of_bits, range_of
 from resnet_backbones.quantization.placement.selection import layer_patterns
 from resnet_backbones.quantization.placement.sites import Placement, QuantizerSite
-from resnet_backbones.quantization.placement.trace import LeafCall, Trace
 from resnet_backbones.quantization.rules import activation_name
+from resnet_backbones.quantization.trace import LeafCall, Trace
 
 #: Activations that LiteRT's kernels for int8 compute with factors of 8 bits, or round twice.
 _ROUGH_8 = frozenset({"hard_sigmoid", "hard_silu", "hard_swish", "leaky_relu", "leaky_relu_001"})

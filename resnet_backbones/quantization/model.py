@@ -23,12 +23,12 @@ from typing import Any
 
 import numpy as np
 
-from resnet_backbones.keras_api import IS_KERAS_3, is_writing_saved_model, keras
-from resnet_backbones.keras_api.operations import is_operation
+from resnet_backbones.keras_compat import IS_KERAS_3, is_writing_saved_model, keras
+from resnet_backbones.keras_compat.operations import is_operation
 from resnet_backbones.quantization import context
 from resnet_backbones.quantization.hooks import hooks_of
 from resnet_backbones.quantization.placement.sites import placement_from_dict
-from resnet_backbones.quantization.placement.trace import Trace
+from resnet_backbones.quantization.trace import Trace
 from resnet_backbones.quantization.weights_check import check_description, weights_description
 from resnet_backbones.schemes import Scheme
 
@@ -98,7 +98,7 @@ class QuantizedModel:
 
     @classmethod
     def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> Any:
-        from resnet_backbones.quantization.engine import apply_placement  # engine imports this module
+        from resnet_backbones.quantization.api import apply_placement  # engine imports this module
 
         model = keras.saving.deserialize_keras_object(config["model"], custom_objects=custom_objects)
         quantization = config["quantization"]
@@ -135,7 +135,7 @@ class QuantizedModel:
 
 def _unpickled(archive: Any, *_: type) -> Any:
     """The model of a pickle made in Keras 3; the float class, named in it, is imported and so known by then."""
-    importlib.import_module("resnet_backbones.backbone")  # what a task may hold
+    importlib.import_module("resnet_backbones.backbones.model")  # what a task may hold
     return keras.Model._unpickle_model(archive)
 
 

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from resnet_backbones.keras_api import (
+from resnet_backbones.keras_compat import (
     float32_variable,
     kept_in_checkpoints,
     keras,

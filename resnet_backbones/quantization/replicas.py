@@ -11,7 +11,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from resnet_backbones.keras_api import float32_variable
+from resnet_backbones.keras_compat import float32_variable
 
 
 def bounds_over_replicas(low: tf.Tensor, high: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from resnet_backbones.keras_api import keras
+from resnet_backbones.keras_compat import keras
 from resnet_backbones.quantization.hooks import freezes_of, quantizers_of
 from resnet_backbones.quantization.schedule_state import is_skipping, schedule_states_of
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from resnet_backbones.keras_api import add_child, float32_variable, kept_in_checkpoints, keras, serializable
+from resnet_backbones.keras_compat import add_child, float32_variable, kept_in_checkpoints, keras, serializable
 
 _CHILD = "schedule_state"
 _SKIPPING = "_skipping_batches"

@@ -6,7 +6,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from resnet_backbones.keras_api import float32_variable, keras
+from resnet_backbones.keras_compat import float32_variable, keras
 
 
 class KeepSparsity(keras.callbacks.Callback):

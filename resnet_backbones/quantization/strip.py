@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from resnet_backbones.keras_api import added_children, keras, remove_child
+from resnet_backbones.keras_compat import added_children, keras, remove_child
 from resnet_backbones.quantization.hooks import hook_of, hooks_of, layers_and_operations
 from resnet_backbones.quantization.model import (
     as_float_model,

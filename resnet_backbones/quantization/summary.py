@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 from rich.table import Table
 
+from resnet_backbones._util.tables import as_text, table
 from resnet_backbones.quantization.float_layers import float_layers
 from resnet_backbones.quantization.hooks import freezes_of, hooks_of
 from resnet_backbones.quantization.kernel_quantizer import KernelQuantizer, read
 from resnet_backbones.quantization.placement.selection import layer_labels
 from resnet_backbones.quantization.quantizers import ActivationQuantizer
-from resnet_backbones.quantization.tables import as_text, table
 
 
 def is_quantized(model: Any) -> bool:

@@ -15,7 +15,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from resnet_backbones.keras_api import keras
+from resnet_backbones.keras_compat import keras
 
 _STEPS = {f"{step}_step": f"{step}_function" for step in ("train", "test", "predict")}
 _models: weakref.WeakSet[Any] = weakref.WeakSet()

@@ -11,12 +11,12 @@ model.raw(images)                             # the network's own outputs, as th
 ```
 
 What the file needs to be decoded (task, anchors, classes, input scaling) travels inside it, see
-:mod:`resnet_backbones.runtime.metadata`.
+:mod:`resnet_backbones.runtime.files.metadata`.
 """
 
 from __future__ import annotations
 
-from resnet_backbones.runtime.metadata import append_metadata, read_metadata
+from resnet_backbones.runtime.files.metadata import append_metadata, read_metadata
 from resnet_backbones.runtime.model import Model, load
 from resnet_backbones.runtime.results import Classification, Detections, Segmentation
 

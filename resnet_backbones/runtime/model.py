@@ -12,14 +12,14 @@ from typing import Any
 import numpy as np
 
 from resnet_backbones.runtime.decoders import DECODERS, Decoder, Request
+from resnet_backbones.runtime.engines.programs import Program, open_program
 from resnet_backbones.runtime.feeding import Feed
+from resnet_backbones.runtime.files.metadata import read_verified
+from resnet_backbones.runtime.files.verify_onnx import verify_onnx
+from resnet_backbones.runtime.files.verify_tflite import verify_tflite
 from resnet_backbones.runtime.images import check_finite, read_image, split_images
-from resnet_backbones.runtime.metadata import read_verified
 from resnet_backbones.runtime.outputs import Joined, Output, joined, part_names
 from resnet_backbones.runtime.placement import RESIZES, Placement, place, stretched
-from resnet_backbones.runtime.programs import Program, open_program
-from resnet_backbones.runtime.verify_onnx import verify_onnx
-from resnet_backbones.runtime.verify_tflite import verify_tflite
 
 _VERIFY = {".onnx": verify_onnx, ".tflite": verify_tflite}
 

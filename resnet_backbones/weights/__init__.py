@@ -37,12 +37,7 @@ __all__ = [
 if TYPE_CHECKING:
     from resnet_backbones.errors import WeightsMismatchError
     from resnet_backbones.weights.files import load, save
-    from resnet_backbones.weights.libraries import (
-        from_keras_applications,
-        from_keras_hub,
-        from_timm,
-        from_torchvision,
-    )
+    from resnet_backbones.weights.libraries import from_keras_applications, from_keras_hub, from_timm, from_torchvision
     from resnet_backbones.weights.names import register_names
 
 

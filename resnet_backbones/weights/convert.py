@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 
-from resnet_backbones.backbone import Backbone
-from resnet_backbones.checks import one_of
-from resnet_backbones.files import check_not_read
+from resnet_backbones._util.checks import one_of
+from resnet_backbones._util.files import check_not_read
+from resnet_backbones.backbones.model import Backbone
 from resnet_backbones.weights.files import load_file, save
 from resnet_backbones.weights.names import OWN, SOURCES
 from resnet_backbones.weights.places import local_file

@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from resnet_backbones.backbone import Backbone
-from resnet_backbones.files import written_whole
+from resnet_backbones._util.files import written_whole
+from resnet_backbones.backbones.model import Backbone
 from resnet_backbones.weights.keras_files import load_model_file, load_weights_file, write_weights
 from resnet_backbones.weights.places import local_file, written_suffix
 from resnet_backbones.weights.readers import DIGEST, KERAS_SUFFIXES, digest_of, import_safetensors, read, suffix_of

@@ -6,8 +6,8 @@ import json
 import re
 from pathlib import Path
 
+from resnet_backbones._util.files import written_whole
 from resnet_backbones.errors import needed
-from resnet_backbones.files import written_whole
 from resnet_backbones.weights.download import cache_folder
 
 PREFIX = "hf-hub:"

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from resnet_backbones.backbone import Backbone
+from resnet_backbones.backbones.model import Backbone
 from resnet_backbones.errors import WeightsMismatchError
 from resnet_backbones.weights.names import find_names
 from resnet_backbones.weights.sources import load_arrays

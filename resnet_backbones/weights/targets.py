@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from resnet_backbones.backbone import Backbone
-from resnet_backbones.keras_api import leaf_and_nested_layers
+from resnet_backbones.backbones.model import Backbone
+from resnet_backbones.keras_compat import leaf_and_nested_layers
 from resnet_backbones.weights.names import CLASSIFIER
 
 # What a layer holds, by the name of its class. Weights have Keras 3's names; tf_keras says depthwise_kernel.

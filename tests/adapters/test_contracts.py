@@ -5,7 +5,7 @@ import pytest
 import resnet_backbones as rb
 from resnet_backbones.adapters import keras_cv as adapter
 from resnet_backbones.adapters.contracts import Contract, check
-from resnet_backbones.keras_api import keras
+from resnet_backbones.keras_compat import keras
 
 DETECTION = {"num_classes": 3, "bounding_box_format": "xywh"}
 TASKS = {

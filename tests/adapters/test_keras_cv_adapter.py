@@ -13,7 +13,7 @@ import pytest
 
 import resnet_backbones as rb
 from resnet_backbones.adapters import keras_cv as adapter
-from resnet_backbones.keras_api import keras
+from resnet_backbones.keras_compat import keras
 from resnet_backbones.tasks import task_of
 
 CLASSES = 3
@@ -71,9 +71,9 @@ def test_is_keras_cv_s_own_class_and_trains(name, backbone, images, box_labels):
 FRESH_PROCESS = """
 import pickle, sys
 import numpy as np
-import resnet_backbones.backbone
+import resnet_backbones.backbones.model
 import resnet_backbones.adapters.keras_cv
-from resnet_backbones.keras_api import keras
+from resnet_backbones.keras_compat import keras
 
 with open(sys.argv[1], "rb") as file:
     images, saved = pickle.load(file)

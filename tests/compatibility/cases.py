@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 import resnet_backbones as rb
-from resnet_backbones.keras_api import IS_KERAS_3, keras
+from resnet_backbones.keras_compat import IS_KERAS_3, keras
 from tests.golden.models import seeded
 
 layers = keras.layers
@@ -182,7 +182,7 @@ def prepare(out: Path) -> None:
 
 def run(words: list[str], out: Path) -> tuple[int, Any]:
     """Runs a command line on the fixtures; its exit code and, of ``--json``, what it printed."""
-    from tests.command_lines import run as command
+    from tests.cli.command_lines import run as command
 
     result = command(*(word.replace("{out}", str(out)) for word in words))
     return result.exit_code, json.loads(result.stdout) if "--json" in words else None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import tensorflow as tf
 
-from resnet_backbones.keras_api import keras
+from resnet_backbones.keras_compat import keras
 
 layers = keras.layers
 IMAGES = np.random.default_rng(0).uniform(size=(4, 8, 8, 3)).astype("float32")

@@ -24,7 +24,7 @@ import numpy as np
 from tqdm import tqdm
 
 import resnet_backbones as rb
-from resnet_backbones.keras_api import keras
+from resnet_backbones.keras_compat import keras
 from tests.small_nets import randomise
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import resnet_backbones as rb
-from resnet_backbones.keras_api import DEPTHWISE_KERNEL, keras
+from resnet_backbones.keras_compat import DEPTHWISE_KERNEL, keras
 from resnet_backbones.quantization.hooks import hooks_of
 from tests.small_nets import images
 

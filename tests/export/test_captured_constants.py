@@ -7,7 +7,7 @@ import pytest
 import tensorflow as tf
 
 import resnet_backbones as rb
-from resnet_backbones.keras_api import keras
+from resnet_backbones.keras_compat import keras
 
 layers = keras.layers
 MEAN = np.array([103.9, 116.8, 123.7], "float32")

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 import resnet_backbones as rb
-from resnet_backbones.export import verify
-from resnet_backbones.export.own_images import own_images
-from resnet_backbones.keras_api import keras
+from resnet_backbones.export.report import verify
+from resnet_backbones.export.report.own_images import own_images
+from resnet_backbones.keras_compat import keras
 from tests.small_nets import images, randomise
 
 layers = keras.layers
@@ -92,7 +92,7 @@ def test_nor_does_it_where_nothing_runs_such_files(tmp_path, monkeypatch):
     def missing(*_):
         raise ImportError("no engine")
 
-    monkeypatch.setattr("resnet_backbones.export.litert.runner", missing)
+    monkeypatch.setattr("resnet_backbones.export.litert.emitter.runner", missing)
     assert not rb.export_model(network(), tmp_path / "m.tflite").passed
     with pytest.raises(ImportError, match="no engine"):
         rb.export_model(network(), tmp_path / "m.tflite", parity_data=images(2, 16, 16, 3))

@@ -10,8 +10,8 @@ import pytest
 from ai_edge_litert.interpreter import Interpreter
 
 import resnet_backbones as rb
-from resnet_backbones.export.flatbuffer import read_model
-from resnet_backbones.keras_api import keras
+from resnet_backbones.export.litert.flatbuffer import read_model
+from resnet_backbones.keras_compat import keras
 from tests.export.conftest import randomise_batch_norms
 
 NAMES = ["a", "b", "c"]

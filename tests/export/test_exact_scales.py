@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 import resnet_backbones as rb
-from resnet_backbones.export.exact_scales import with_exact_scales
-from resnet_backbones.keras_api import keras
+from resnet_backbones.export.litert.exact_scales import with_exact_scales
+from resnet_backbones.keras_compat import keras
 from tests.small_nets import images
 
 layers = keras.layers

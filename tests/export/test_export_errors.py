@@ -9,10 +9,10 @@ import pytest
 import tensorflow as tf
 
 import resnet_backbones as rb
+from resnet_backbones._util.files import written_whole
 from resnet_backbones.errors import ExportError
 from resnet_backbones.export.problems import explained
-from resnet_backbones.files import written_whole
-from resnet_backbones.keras_api import keras
+from resnet_backbones.keras_compat import keras
 
 
 @pytest.fixture

@@ -6,9 +6,9 @@ import pytest
 from tensorflow.lite.python import schema_py_generated as schema
 
 import resnet_backbones as rb
-from resnet_backbones.export.flatbuffer import kind_of, read_model
-from resnet_backbones.export.general_sums import with_general_sums
-from resnet_backbones.keras_api import keras
+from resnet_backbones.export.litert.flatbuffer import kind_of, read_model
+from resnet_backbones.export.litert.general_sums import with_general_sums
+from resnet_backbones.keras_compat import keras
 from tests.small_nets import images
 
 layers = keras.layers

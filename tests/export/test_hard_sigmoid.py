@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 import resnet_backbones as rb
-from resnet_backbones.keras_api import keras
+from resnet_backbones.keras_compat import keras
 from tests.small_nets import images
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import resnet_backbones as rb
-from resnet_backbones.keras_api import keras
+from resnet_backbones.keras_compat import keras
 
 layers = keras.layers
 IMAGES = np.random.default_rng(0).uniform(-1, 1, (4, 16, 24, 3)).astype("float32")

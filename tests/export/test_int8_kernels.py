@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 import resnet_backbones as rb
-from resnet_backbones.export.flatbuffer import read_model
-from resnet_backbones.keras_api import DEPTHWISE_KERNEL, keras
+from resnet_backbones.export.litert.flatbuffer import read_model
+from resnet_backbones.keras_compat import DEPTHWISE_KERNEL, keras
 from resnet_backbones.quantization import hooks_of, kernel_quantizer
 from resnet_backbones.quantization.quantizers import read
 from tests.small_nets import images, randomise

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import resnet_backbones as rb
-from resnet_backbones.keras_api import keras
+from resnet_backbones.keras_compat import keras
 
 layers = keras.layers
 PIXELS = np.round(np.random.default_rng(0).uniform(0, 127, (8, 8, 8, 3)))

@@ -18,7 +18,7 @@ EXPORT = """
 import resource, signal, sys
 from pathlib import Path
 import resnet_backbones as rb
-from resnet_backbones.keras_api import keras
+from resnet_backbones.keras_compat import keras
 limit, mode, *paths = sys.argv[1:]
 image = keras.layers.Input((16, 16, 32))
 model = keras.Model(image, keras.layers.Conv2D(128, 3, activation="relu")(image))

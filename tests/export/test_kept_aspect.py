@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import resnet_backbones as rb
-from resnet_backbones.keras_api import IS_KERAS_3, keras
+from resnet_backbones.keras_compat import IS_KERAS_3, keras
 
 layers = keras.layers
 GIVEN = [(12, 18), (19, 7), (5, 31)]

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 import resnet_backbones as rb
-from resnet_backbones.export.flatbuffer import read_model
-from resnet_backbones.keras_api import keras
+from resnet_backbones.export.litert.flatbuffer import read_model
+from resnet_backbones.keras_compat import keras
 
 from .conftest import randomise_batch_norms
 

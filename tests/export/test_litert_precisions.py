@@ -7,8 +7,8 @@ import pytest
 from tensorflow.lite.python import schema_py_generated as schema
 
 import resnet_backbones as rb
-from resnet_backbones.export.flatbuffer import read_model
-from resnet_backbones.keras_api import keras
+from resnet_backbones.export.litert.flatbuffer import read_model
+from resnet_backbones.keras_compat import keras
 from resnet_backbones.quantization import Scheme
 from tests.small_nets import images, randomise
 

@@ -9,7 +9,7 @@ import warnings
 import pytest
 
 import resnet_backbones as rb
-from resnet_backbones.keras_api import activation_function, keras
+from resnet_backbones.keras_compat import activation_function, keras
 from tests.small_nets import images, randomise
 
 layers = keras.layers

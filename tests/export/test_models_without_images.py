@@ -11,7 +11,7 @@ import pytest
 
 import resnet_backbones as rb
 from resnet_backbones.errors import ExportError, raised_here
-from resnet_backbones.keras_api import keras
+from resnet_backbones.keras_compat import keras
 from resnet_backbones.quantization import analyse, calibrate, quantizers_of, suggest_exclusions
 
 layers = keras.layers

@@ -9,13 +9,13 @@ from pathlib import Path
 import pytest
 
 import resnet_backbones as rb
-from resnet_backbones.export.census import Census, Operator
-from resnet_backbones.export.kernels import KernelParity
-from resnet_backbones.export.layers import LayerParity
-from resnet_backbones.export.parity import OutputParity
-from resnet_backbones.export.report import ExportReport
-from resnet_backbones.export.report_text import as_markdown
-from resnet_backbones.keras_api import keras
+from resnet_backbones.export.litert.census import Census, Operator
+from resnet_backbones.export.report.kernels import KernelParity
+from resnet_backbones.export.report.layers import LayerParity
+from resnet_backbones.export.report.parity import OutputParity
+from resnet_backbones.export.report.report import ExportReport
+from resnet_backbones.export.report.text import as_markdown
+from resnet_backbones.keras_compat import keras
 from resnet_backbones.quantization.float_layers import WhyFloat
 from tests.small_nets import images, randomise
 

@@ -7,8 +7,8 @@ import pytest
 import tensorflow as tf
 
 import resnet_backbones as rb
-from resnet_backbones.keras_api import IS_KERAS_3, keras
-from resnet_backbones.keras_api.operations import operations_of
+from resnet_backbones.keras_compat import IS_KERAS_3, keras
+from resnet_backbones.keras_compat.operations import operations_of
 from resnet_backbones.quantization import quantization_of
 from tests.small_nets import images
 

@@ -9,7 +9,7 @@ import pytest
 import tensorflow as tf
 
 import resnet_backbones as rb
-from resnet_backbones.keras_api import keras
+from resnet_backbones.keras_compat import keras
 from tests.small_nets import images
 
 layers = keras.layers

@@ -9,7 +9,7 @@ import pytest
 import tensorflow as tf
 
 import resnet_backbones as rb
-from resnet_backbones.keras_api import IS_KERAS_3, keras
+from resnet_backbones.keras_compat import IS_KERAS_3, keras
 
 layers = keras.layers
 IMAGES = np.random.default_rng(0).uniform(size=(8, 16, 16, 3)).astype("float32")

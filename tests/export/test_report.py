@@ -10,15 +10,17 @@ import numpy as np
 import pytest
 
 import resnet_backbones as rb
-from resnet_backbones.export import formats, litert, verify
-from resnet_backbones.export.census import Census, Operator
-from resnet_backbones.export.flatbuffer import read_model, write_model
-from resnet_backbones.export.kernels import compare_kernels
-from resnet_backbones.export.latency import time_in_turns
-from resnet_backbones.export.parity import OutputParity
-from resnet_backbones.export.report import ExportReport
+from resnet_backbones.export import formats
+from resnet_backbones.export.litert import emitter as litert
+from resnet_backbones.export.litert.census import Census, Operator
+from resnet_backbones.export.litert.flatbuffer import read_model, write_model
+from resnet_backbones.export.report import verify
+from resnet_backbones.export.report.kernels import compare_kernels
+from resnet_backbones.export.report.latency import time_in_turns
+from resnet_backbones.export.report.parity import OutputParity
+from resnet_backbones.export.report.report import ExportReport
 from resnet_backbones.export.request import ExportRequest
-from resnet_backbones.keras_api import keras
+from resnet_backbones.keras_compat import keras
 from resnet_backbones.tasks import TaskDescriptor, register_task
 from tests.small_nets import images, randomise
 

@@ -8,9 +8,11 @@ import numpy as np
 import pytest
 
 import resnet_backbones as rb
-from resnet_backbones.export import formats, litert, verify
-from resnet_backbones.export.flatbuffer import read_model, write_model
-from resnet_backbones.export.parity import (
+from resnet_backbones.export import formats
+from resnet_backbones.export.litert import emitter as litert
+from resnet_backbones.export.litert.flatbuffer import read_model, write_model
+from resnet_backbones.export.report import verify
+from resnet_backbones.export.report.parity import (
     COSINE,
     LEAST_COSINE,
     PART_OF_ITS_OWN,
@@ -19,7 +21,7 @@ from resnet_backbones.export.parity import (
     OutputParity,
 )
 from resnet_backbones.export.request import ExportRequest
-from resnet_backbones.keras_api import keras
+from resnet_backbones.keras_compat import keras
 from resnet_backbones.quantization import rounding_noise as noise
 from tests.small_nets import images
 from tests.sweeps.rules import wanted_of, within_a_step_of_itself

@@ -12,7 +12,7 @@ import pytest
 import tensorflow as tf
 
 import resnet_backbones as rb
-from resnet_backbones.keras_api import keras
+from resnet_backbones.keras_compat import keras
 from tests.small_nets import SPEC
 
 
@@ -100,8 +100,8 @@ def test_a_keras_file_holds_the_model_as_it_is_quantized_or_not(images, tmp_path
 @pytest.mark.parametrize("activation", ["silu", "gelu", "elu"])
 def test_activations_with_a_gradient_of_their_own_are_saved(activation, precision, tmp_path):
     image = keras.layers.Input((8, 8, 3))
-    x = keras.layers.Conv2D(4, 3, activation=rb.keras_api.activation_function(activation))(image)
-    model = keras.Model(image, keras.layers.Activation(rb.keras_api.activation_function(activation))(x))
+    x = keras.layers.Conv2D(4, 3, activation=rb.keras_compat.activation_function(activation))(image)
+    model = keras.Model(image, keras.layers.Activation(rb.keras_compat.activation_function(activation))(x))
     images = np.random.default_rng(0).normal(0, 1, (2, 8, 8, 3)).astype("float32")
     report = rb.export_model(model, tmp_path / "saved", precision=precision, parity_data=images)
     assert report.verdict == "PASSED"

@@ -7,10 +7,12 @@ import pytest
 import tensorflow as tf
 
 import resnet_backbones as rb
-from resnet_backbones.export import formats, litert, verify
-from resnet_backbones.export.parity import output_parity
+from resnet_backbones.export import formats
+from resnet_backbones.export.litert import emitter as litert
+from resnet_backbones.export.report import verify
+from resnet_backbones.export.report.parity import output_parity
 from resnet_backbones.export.request import ExportRequest
-from resnet_backbones.keras_api import keras
+from resnet_backbones.keras_compat import keras
 from resnet_backbones.quantization import quantizers_of
 from resnet_backbones.tasks import TaskDescriptor, register_task
 

@@ -11,8 +11,11 @@ import numpy as np
 import tensorflow as tf
 
 import resnet_backbones as rb
-from resnet_backbones.keras_api import keras
-from resnet_backbones.specs import DarkNetSpec, MobileNetSpec, MobileStage, RegNetSpec, ResNetSpec
+from resnet_backbones.backbones.darknet.spec import DarkNetSpec
+from resnet_backbones.backbones.mobilenet.spec import MobileNetSpec, MobileStage
+from resnet_backbones.backbones.regnet.spec import RegNetSpec
+from resnet_backbones.backbones.resnet.spec import ResNetSpec
+from resnet_backbones.keras_compat import keras
 
 layers = keras.layers
 SIZE = 64

@@ -27,7 +27,7 @@ import tensorflow as tf
 from tqdm import tqdm
 
 import resnet_backbones as rb
-from resnet_backbones.keras_api import IS_KERAS_3, keras
+from resnet_backbones.keras_compat import IS_KERAS_3, keras
 from tests.golden import measure
 from tests.golden.models import BUILD, IMAGES, seeded, snapped
 

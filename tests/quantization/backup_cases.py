@@ -7,7 +7,7 @@ import pytest
 import tensorflow as tf
 
 import resnet_backbones as rb
-from resnet_backbones.keras_api import keras
+from resnet_backbones.keras_compat import keras
 from resnet_backbones.quantization.backup import TrainingBackup
 from tests.quantization.tiny import digits, tiny_classifier
 

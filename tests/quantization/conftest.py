@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import resnet_backbones as rb
-from resnet_backbones.keras_api import keras
+from resnet_backbones.keras_compat import keras
 from tests.small_nets import SPEC
 
 

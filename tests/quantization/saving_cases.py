@@ -6,7 +6,7 @@ import numpy as np
 import tensorflow as tf
 
 import resnet_backbones as rb
-from resnet_backbones.keras_api import keras
+from resnet_backbones.keras_compat import keras
 from resnet_backbones.quantization import quantize_aware, quantizers_of
 
 layers = keras.layers

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import resnet_backbones as rb
-from resnet_backbones.keras_api import IS_KERAS_3, keras
+from resnet_backbones.keras_compat import IS_KERAS_3, keras
 from resnet_backbones.quantization import quantization_of
 from resnet_backbones.quantization.hooks import quantizers_of
 

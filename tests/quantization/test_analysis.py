@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from resnet_backbones.keras_api import keras
+from resnet_backbones._util.tables import WIDTH
+from resnet_backbones.keras_compat import keras
 from resnet_backbones.quantization import context, hooks_of, quantize_aware, quantize_post_training, quantizers_of
 from resnet_backbones.quantization.analysis import analyse
 from resnet_backbones.quantization.analysis.suggestions import suggest_exclusions
 from resnet_backbones.quantization.analysis.switches import Switches
-from resnet_backbones.quantization.tables import WIDTH
 from tests.quantization.saving_cases import CASES, IMAGES, quantized, subclassed
 
 layers = keras.layers

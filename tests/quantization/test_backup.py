@@ -7,7 +7,7 @@ import contextlib
 import numpy as np
 import pytest
 
-from resnet_backbones.keras_api import IS_KERAS_3, keras
+from resnet_backbones.keras_compat import IS_KERAS_3, keras
 from resnet_backbones.quantization.backup import ResumePoint, TrainingBackup
 from tests.quantization.backup_cases import (
     EPOCHS,

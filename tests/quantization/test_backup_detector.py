@@ -18,7 +18,7 @@ import os, signal, sys
 import numpy as np
 import tensorflow as tf
 import resnet_backbones as rb
-from resnet_backbones.keras_api import IS_KERAS_3, keras
+from resnet_backbones.keras_compat import IS_KERAS_3, keras
 from resnet_backbones.quantization.backup import TrainingBackup
 from digits import make_scenes
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 import resnet_backbones as rb
-from resnet_backbones.keras_api import keras
+from resnet_backbones.keras_compat import keras
 from resnet_backbones.quantization import Scheme
 from resnet_backbones.quantization.backup import ResumePoint, TrainingBackup
 from resnet_backbones.quantization.backup import files as backup_files

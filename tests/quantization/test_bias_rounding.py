@@ -7,9 +7,9 @@ import pytest
 import tensorflow as tf
 
 import resnet_backbones as rb
-from resnet_backbones.export import litert
+from resnet_backbones.export.litert import emitter as litert
 from resnet_backbones.export.request import ExportRequest
-from resnet_backbones.keras_api import float32_variable, keras
+from resnet_backbones.keras_compat import float32_variable, keras
 from resnet_backbones.quantization import context
 from resnet_backbones.quantization.hooks import hook_of, hooks_of
 from tests.small_nets import images, randomise

@@ -6,13 +6,10 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from resnet_backbones.keras_api import keras
+from resnet_backbones.keras_compat import keras
 from resnet_backbones.quantization import context, quantize_aware, quantizers_of
 from resnet_backbones.quantization.calibration import calibrate, image_batches
-from resnet_backbones.quantization.observers import (
-    Observer,
-    Percentile,
-)
+from resnet_backbones.quantization.observers import Observer, Percentile
 
 layers = keras.layers
 

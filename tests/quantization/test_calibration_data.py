@@ -12,7 +12,7 @@ import tensorflow as tf
 from PIL import Image
 
 import resnet_backbones as rb
-from resnet_backbones.keras_api import keras, keras_name
+from resnet_backbones.keras_compat import keras, keras_name
 from resnet_backbones.quantization import calibration, quantize_post_training, quantizers_of
 from resnet_backbones.quantization.calibration import calibrate, image_batches
 from resnet_backbones.quantization.quantizers import ActivationQuantizer

@@ -76,9 +76,9 @@ def main(path: str) -> None:
     )
     from digits import plain_digits
 
-    from resnet_backbones.keras_api import keras
+    from resnet_backbones.keras_compat import keras
+    from resnet_backbones.quantization.api import quantize_aware
     from resnet_backbones.quantization.calibration import calibrate
-    from resnet_backbones.quantization.engine import quantize_aware
     from resnet_backbones.quantization.hooks import quantizers_of
     from resnet_backbones.quantization.quantizers import ActivationQuantizer
     from resnet_backbones.quantization.schedule import QuantizationSchedule

@@ -7,7 +7,7 @@ import pytest
 import tensorflow as tf
 
 import resnet_backbones as rb
-from resnet_backbones.keras_api import keras
+from resnet_backbones.keras_compat import keras
 from resnet_backbones.quantization import Scheme, hooks_of, quantization_of, quantizers_of
 from resnet_backbones.quantization.quantizers import ActivationQuantizer, BatchNormFreeze
 from resnet_backbones.quantization.schedule_state import ScheduleState

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 
 import resnet_backbones as rb
-from resnet_backbones.export import litert
-from resnet_backbones.export.kernels import compare_kernels
+from resnet_backbones.export.litert import emitter as litert
 from resnet_backbones.export.problems import layers_named_in
+from resnet_backbones.export.report.kernels import compare_kernels
 from resnet_backbones.export.request import ExportRequest
-from resnet_backbones.keras_api import keras
+from resnet_backbones.keras_compat import keras
 from resnet_backbones.quantization.float_layers import float_layers
 from resnet_backbones.quantization.placement.selection import Selection, layer_labels, layer_patterns
 from tests.small_nets import images, randomise

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import resnet_backbones as rb
-from resnet_backbones.keras_api import keras
+from resnet_backbones.keras_compat import keras
 from resnet_backbones.quantization.input_units import warn_of_other_units
 
 layers = keras.layers

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import resnet_backbones as rb
-from resnet_backbones.keras_api import keras
+from resnet_backbones.keras_compat import keras
 from resnet_backbones.quantization import context, quantizers_of
 from resnet_backbones.quantization.calibration import calibrate
 from resnet_backbones.quantization.hooks import hooks_of

@@ -7,7 +7,7 @@ import pytest
 import tensorflow as tf
 
 import resnet_backbones as rb
-from resnet_backbones.keras_api import IS_KERAS_3, activation_function, keras
+from resnet_backbones.keras_compat import IS_KERAS_3, activation_function, keras
 from resnet_backbones.quantization import Rule, quantizers_of, register_quantization_rule, rules
 from tests.small_nets import images, randomise
 

@@ -8,7 +8,7 @@ import tensorflow as tf
 from digits import plain_digits
 
 from resnet_backbones.export import export_model
-from resnet_backbones.keras_api import keras, policy_of
+from resnet_backbones.keras_compat import keras, policy_of
 from resnet_backbones.quantization import hooks_of, quantize_aware, quantizers_of
 from resnet_backbones.quantization.schedule import QuantizationSchedule
 

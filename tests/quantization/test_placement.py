@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from resnet_backbones.keras_api import keras
+from resnet_backbones.keras_compat import keras
 from resnet_backbones.quantization.placement import place
 from resnet_backbones.quantization.placement.selection import Selection
-from resnet_backbones.quantization.placement.trace import Trace
+from resnet_backbones.quantization.trace import Trace
 from resnet_backbones.schemes import get_scheme
 
 layers = keras.layers

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 
 import resnet_backbones as rb
-from resnet_backbones.keras_api import keras
+from resnet_backbones.keras_compat import keras
 from resnet_backbones.quantization import context, hooks_of, quantizers_of
 from resnet_backbones.quantization.placement import place
 from resnet_backbones.quantization.placement.selection import Selection
-from resnet_backbones.quantization.placement.trace import Trace
+from resnet_backbones.quantization.trace import Trace
 from resnet_backbones.schemes import get_scheme
 from tests.small_nets import SPEC
 

@@ -7,7 +7,7 @@ from itertools import combinations, product
 
 import pytest
 
-from resnet_backbones.keras_api import IS_KERAS_3
+from resnet_backbones.keras_compat import IS_KERAS_3
 from tests.sweeps.covering import covering_array
 from tests.sweeps.rule_cases import FACTORS, FLOAT_ACTIVATIONS, WAYS, case_of, valid
 from tests.sweeps.rules import attempt

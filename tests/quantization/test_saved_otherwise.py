@@ -10,7 +10,7 @@ import pytest
 import tensorflow as tf
 
 import resnet_backbones as rb
-from resnet_backbones.keras_api import keras, keras_name
+from resnet_backbones.keras_compat import keras, keras_name
 from resnet_backbones.quantization import quantizers_of
 from tests.sweeps.saved_models import IMAGES as SCENES
 from tests.sweeps.saved_models import TASKS, changed_model

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import resnet_backbones as rb
-from resnet_backbones.keras_api import keras
+from resnet_backbones.keras_compat import keras
 from resnet_backbones.quantization import quantizers_of
 from resnet_backbones.quantization.schedule_state import schedule_states_of
 from tests.quantization.tiny import digits, tiny_classifier

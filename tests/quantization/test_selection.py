@@ -5,11 +5,11 @@ from __future__ import annotations
 import pytest
 
 import resnet_backbones as rb
-from resnet_backbones.keras_api import keras
+from resnet_backbones.keras_compat import keras
 from resnet_backbones.quantization import hooks_of, quantization_of, quantizers_of
 from resnet_backbones.quantization.placement import place
 from resnet_backbones.quantization.placement.selection import Bits, Selection, layer_paths
-from resnet_backbones.quantization.placement.trace import Trace
+from resnet_backbones.quantization.trace import Trace
 from resnet_backbones.schemes import get_scheme
 from tests.small_nets import SPEC
 

@@ -10,7 +10,7 @@ import pytest
 import tensorflow as tf
 
 import resnet_backbones as rb
-from resnet_backbones.keras_api import keras
+from resnet_backbones.keras_compat import keras
 from resnet_backbones.quantization import hooks_of, quantization_of, quantize_aware, quantizers_of
 from resnet_backbones.quantization.strip import quantization_state, restore_quantization, strip_quantization
 from tests.small_nets import SPEC

@@ -9,11 +9,11 @@ import pytest
 import tensorflow as tf
 
 import resnet_backbones as rb
-from resnet_backbones.keras_api import keras
+from resnet_backbones._util.tables import WIDTH
+from resnet_backbones.keras_compat import keras
 from resnet_backbones.quantization import QuantizationSchedule, hooks_of, quantize_aware, quantizers_of
 from resnet_backbones.quantization.strip import strip_quantization
 from resnet_backbones.quantization.summary import is_quantized, quantization_summary
-from resnet_backbones.quantization.tables import WIDTH
 from tests.quantization.saving_cases import IMAGES, detector, quantized, sequential, subclassed
 
 layers = keras.layers

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import resnet_backbones as rb
-from resnet_backbones.keras_api import IS_KERAS_3, keras
+from resnet_backbones.keras_compat import IS_KERAS_3, keras
 from resnet_backbones.quantization.sparsity import KeepSparsity
 from tests.quantization.tiny import int8_kernels, kernels
 from tests.shrinking import shrunken

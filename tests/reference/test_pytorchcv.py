@@ -11,7 +11,7 @@ from pytorchcv.models.resnet_cifar import get_resnet_cifar
 from pytorchcv.models.wrn_cifar import get_wrn_cifar
 
 import resnet_backbones as rb
-from resnet_backbones.variants import cifar
+from resnet_backbones.backbones.resnet.variants import cifar
 from tests.reference.harness import (
     CLASSES,
     SIZE,

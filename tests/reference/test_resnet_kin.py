@@ -5,7 +5,7 @@ import timm
 import torch
 
 import resnet_backbones as rb
-from resnet_backbones.variants import antialiased, attention, res2net, resnetrs, resnext
+from resnet_backbones.backbones.resnet.variants import antialiased, attention, res2net, resnetrs, resnext
 from tests.reference import harness
 from tests.reference.harness import compare_with_timm, within_bound
 

@@ -13,9 +13,9 @@ import timm
 import torchvision
 
 import resnet_backbones as rb
-from resnet_backbones import catalogue
-from resnet_backbones.sketch import outline
-from resnet_backbones.variants import sources
+from resnet_backbones.backbones import catalogue_tables as catalogue
+from resnet_backbones.backbones import published as sources
+from resnet_backbones.backbones.cost import outline
 from resnet_backbones.weights.names import sources_of
 
 INFOS = {info.name: info for info in catalogue.own_infos()}

@@ -5,7 +5,7 @@ import timm
 from timm.models.resnet import BasicBlock, Bottleneck, ResNet
 
 import resnet_backbones as rb
-from resnet_backbones.variants import resnet, resnetv2
+from resnet_backbones.backbones.resnet.variants import resnet, resnetv2
 from tests.reference.harness import (
     CLASSES,
     classifier_of,

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from resnet_backbones.runtime import archive, properties, protobuf
+from resnet_backbones.runtime.files import archive, properties, protobuf
 
 WILD_WORDS = (0, 1, 2, 3, 255, 65536, -1, -2, 2**31 - 1, -(2**31))
 WILD_VALUES: tuple[Any, ...] = (

@@ -8,9 +8,9 @@ import keras_cv
 import numpy as np
 import pytest
 
-from resnet_backbones.runtime.anchors import generate_anchors
 from resnet_backbones.runtime.decoders import Request, RetinaNetDecoder
-from resnet_backbones.runtime.nms import suppress, suppress_per_class
+from resnet_backbones.runtime.decoders.anchors import generate_anchors
+from resnet_backbones.runtime.decoders.nms import suppress, suppress_per_class
 
 CLASSES = 7
 ANCHORS = {

@@ -11,8 +11,9 @@ import onnx
 import pytest
 
 from resnet_backbones import runtime
-from resnet_backbones.runtime import append_metadata, protobuf, read_metadata
-from resnet_backbones.runtime.verify_tflite import verify_tflite
+from resnet_backbones.runtime import append_metadata, read_metadata
+from resnet_backbones.runtime.files import protobuf
+from resnet_backbones.runtime.files.verify_tflite import verify_tflite
 from tests.runtime import fuzz_bases, onnx_models
 from tests.runtime.fuzz_cases import joined, split
 from tests.runtime.fuzz_files import FAULTS
@@ -218,7 +219,7 @@ BROKEN = [
 
 @pytest.mark.parametrize(("change", "words"), BROKEN, ids=[change.__name__ for change, _ in BROKEN])
 def test_graphs_that_make_litert_crash_are_refused(detector, tmp_path, change, words):
-    from resnet_backbones.export.flatbuffer import read_model, write_model
+    from resnet_backbones.export.litert.flatbuffer import read_model, write_model
 
     path = tmp_path / "m.tflite"
     model = read_model(detector.int8_flatbuffer)

@@ -10,8 +10,7 @@ import numpy as np
 import pytest
 
 from resnet_backbones import runtime
-from resnet_backbones.runtime import nms
-from resnet_backbones.runtime.decoders import Request, YOLOV8Decoder
+from resnet_backbones.runtime.decoders import Request, YOLOV8Decoder, nms
 from resnet_backbones.runtime.outputs import Output, Rows
 from tests.runtime import digit_scenes, onnx_models, plain_nms
 

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 import resnet_backbones as rb
-from resnet_backbones.keras_api import activation_function, keras
+from resnet_backbones.keras_compat import activation_function, keras
 
 layers = keras.layers
 SIZE = (8, 6, 4)

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from resnet_backbones.keras_api import IS_KERAS_3, activation_function, keras
+from resnet_backbones.keras_compat import IS_KERAS_3, activation_function, keras
 from resnet_backbones.layers.blur_pool import BlurPool2D
 from resnet_backbones.layers.channels import ChannelMax, ChannelMean, ChannelPad, ChannelSlice
 

@@ -176,7 +176,7 @@ def _recording(shares: list[float]) -> Any:
     """Within it, the report's comparison of outputs notes the share of values within one step."""
     import numpy as np
 
-    from resnet_backbones.export import verify
+    from resnet_backbones.export.report import verify
 
     compare = verify.output_parity
 

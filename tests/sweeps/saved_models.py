@@ -26,7 +26,7 @@ from typing import Any
 import numpy as np
 
 import resnet_backbones as rb
-from resnet_backbones.keras_api import IS_KERAS_3, keras, policy_of, rename
+from resnet_backbones.keras_compat import IS_KERAS_3, keras, policy_of, rename
 
 layers = keras.layers
 SIZE = 64

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 import resnet_backbones as rb
-from resnet_backbones.keras_api import keras
+from resnet_backbones.keras_compat import keras
 from resnet_backbones.weights.targets import slots_of
 
 SPEC = rb.ResNetSpec(block="basic", depths=(1, 2), widths=(4, 8), stem_width=4)

@@ -11,7 +11,7 @@ import pytest
 from typer.testing import CliRunner
 
 import resnet_backbones as rb
-from resnet_backbones import cli
+from resnet_backbones.cli import app as cli
 from resnet_backbones.weights import WeightsMismatchError
 from resnet_backbones.weights.keras_files import load_weights_file
 from resnet_backbones.weights.targets import find_target

@@ -5,8 +5,8 @@ import pytest
 from typer.testing import CliRunner
 
 import resnet_backbones as rb
-from resnet_backbones import cli
-from resnet_backbones.cli import parse_overrides
+from resnet_backbones.cli import app as cli
+from resnet_backbones.cli.app import parse_overrides
 from resnet_backbones.weights.convert import convert
 from resnet_backbones.weights.names import find_names
 from resnet_backbones.weights.targets import find_target

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import resnet_backbones as rb
-from resnet_backbones.keras_api import keras
+from resnet_backbones.keras_compat import keras
 from resnet_backbones.weights import WeightsMismatchError
 from tests.weights.models import assert_same, classifier, images, level_errors, randomise, values
 

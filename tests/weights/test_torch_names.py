@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import resnet_backbones as rb
-from resnet_backbones.keras_api import keras
+from resnet_backbones.keras_compat import keras
 from resnet_backbones.weights import WeightsMismatchError
 from resnet_backbones.weights.names import find_names, register_names, sources_of
 from resnet_backbones.weights.sources import from_torch_order

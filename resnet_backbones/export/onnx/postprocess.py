@@ -22,7 +22,7 @@ from resnet_backbones.export.onnx.census import take_census
 from resnet_backbones.export.onnx.nodes import Graph, Node
 from resnet_backbones.export.request import Emitted
 from resnet_backbones.runtime.decoders import DECODERS, RetinaNetDecoder, YOLOV8Decoder
-from resnet_backbones.runtime.detectors import DetectorDecoder, Suppression
+from resnet_backbones.runtime.decoders.detectors import DetectorDecoder, Suppression
 
 _MOST_OF_TENSORRT = 3839  # detections an image: its TopK takes a k below 3840
 

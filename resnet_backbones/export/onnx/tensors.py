@@ -9,10 +9,10 @@ import numpy as np
 import onnx
 import onnxruntime
 
-from resnet_backbones.export.layers import Intermediates
 from resnet_backbones.export.onnx.nodes import Graph, Node
+from resnet_backbones.export.report.layers import Intermediates
 from resnet_backbones.runtime.feeding import Feed
-from resnet_backbones.runtime.metadata import read_metadata
+from resnet_backbones.runtime.files.metadata import read_metadata
 
 _TO_FIRST, _TO_LAST = [0, 3, 1, 2], [0, 2, 3, 1]
 # Operators whose images have the channels first by definition.

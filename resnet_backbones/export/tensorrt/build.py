@@ -10,9 +10,9 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from resnet_backbones._util.files import check_not_read, check_writable, written_whole
 from resnet_backbones.export.tensorrt.cuda import Cuda
 from resnet_backbones.export.tensorrt.missing import TensorRTMissingError
-from resnet_backbones.files import check_not_read, check_writable, written_whole
 
 OLDEST = 10  # the first version whose networks can be strongly typed as 11's always are
 

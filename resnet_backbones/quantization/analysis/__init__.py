@@ -11,14 +11,14 @@ import numpy as np
 import tensorflow as tf
 from tqdm.auto import tqdm
 
+from resnet_backbones._util.tables import as_text, table
 from resnet_backbones.quantization import context
 from resnet_backbones.quantization.analysis.plot import NO_ERROR, plot_report
 from resnet_backbones.quantization.analysis.switches import Source, Switches
 from resnet_backbones.quantization.calibration import image_batches
 from resnet_backbones.quantization.hooks import hooks_of, quantizers_of, range_labels
 from resnet_backbones.quantization.placement.selection import layer_labels
-from resnet_backbones.quantization.placement.trace import replaced_calls
-from resnet_backbones.quantization.tables import as_text, table
+from resnet_backbones.quantization.trace import replaced_calls
 
 
 @dataclass(frozen=True)

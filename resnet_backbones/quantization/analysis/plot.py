@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
+from resnet_backbones._util.files import written_whole
 from resnet_backbones.errors import needed
-from resnet_backbones.files import written_whole
 
 if TYPE_CHECKING:
     from resnet_backbones.quantization.analysis import QuantizationReport

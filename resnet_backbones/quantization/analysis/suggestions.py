@@ -8,13 +8,13 @@ from typing import Any
 
 from tqdm.auto import tqdm
 
+from resnet_backbones._util.tables import as_text, table
 from resnet_backbones.quantization.analysis import check_calibrated, decibel, noise_of
 from resnet_backbones.quantization.analysis.switches import Source, Switches
 from resnet_backbones.quantization.analysis.trials import Trials
 from resnet_backbones.quantization.calibration import image_batches
 from resnet_backbones.quantization.model import quantization_of
 from resnet_backbones.quantization.placement.selection import layer_patterns
-from resnet_backbones.quantization.tables import as_text, table
 
 LEAVES = ("float", "int16")
 

@@ -10,7 +10,7 @@ from resnet_backbones.quantization.model import quantization_of
 from resnet_backbones.quantization.placement import place
 from resnet_backbones.quantization.placement.selection import Bits, Selection
 from resnet_backbones.quantization.placement.sites import Placement, placement_from_dict
-from resnet_backbones.quantization.placement.trace import LeafCall, Trace
+from resnet_backbones.quantization.trace import LeafCall, Trace
 from resnet_backbones.schemes import Scheme
 from resnet_backbones.tasks import task_of
 

@@ -10,8 +10,8 @@ from typing import Any, NamedTuple
 
 import tensorflow as tf
 
-from resnet_backbones.keras_api import keras
-from resnet_backbones.keras_api.fit import begin_fit_at, steps_per_execution, unrepeatable_layers
+from resnet_backbones.keras_compat import keras
+from resnet_backbones.keras_compat.fit import begin_fit_at, steps_per_execution, unrepeatable_layers
 from resnet_backbones.quantization.backup import files
 from resnet_backbones.quantization.backup import state as contents
 from resnet_backbones.quantization.schedule_state import schedule_states_of, set_skipping

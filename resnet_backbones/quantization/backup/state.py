@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from resnet_backbones.keras_api import float32_variable, keras_name, variable_path
-from resnet_backbones.keras_api.fit import optimizer_variables, random_states
+from resnet_backbones.keras_compat import float32_variable, keras_name, variable_path
+from resnet_backbones.keras_compat.fit import optimizer_variables, random_states
 from resnet_backbones.quantization.hooks import hooks_of, quantizers_of
 
 # Keras numbers layers and optimizers that nobody named: "conv2d_7" is the seventh of this process.

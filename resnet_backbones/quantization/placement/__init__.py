@@ -7,7 +7,7 @@ from resnet_backbones.quantization.placement.portable import mark_litert_only
 from resnet_backbones.quantization.placement.selection import Selection
 from resnet_backbones.quantization.placement.sites import Placement
 from resnet_backbones.quantization.placement.tensorrt import TensorRTPlacer
-from resnet_backbones.quantization.placement.trace import Trace
+from resnet_backbones.quantization.trace import Trace
 
 
 def place(trace: Trace, selection: Selection) -> Placement:

@@ -13,8 +13,8 @@ import tensorflow as tf
 from resnet_backbones.quantization.composites import SEPARABLE
 from resnet_backbones.quantization.placement.joins import joins_outputs
 from resnet_backbones.quantization.placement.sites import Placement
-from resnet_backbones.quantization.placement.trace import LeafCall, Trace
 from resnet_backbones.quantization.rules import role_of, rule_of
+from resnet_backbones.quantization.trace import LeafCall, Trace
 
 
 @dataclass(frozen=True)

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import tensorflow as tf
 
 from resnet_backbones.quantization.placement.sites import Placement
-from resnet_backbones.quantization.placement.trace import LeafCall, Trace
 from resnet_backbones.quantization.rules import averages, role_of
+from resnet_backbones.quantization.trace import LeafCall, Trace
 
 
 @dataclass

@@ -6,14 +6,14 @@ import warnings
 
 import tensorflow as tf
 
-from resnet_backbones.keras_api import keras
+from resnet_backbones.keras_compat import keras
 from resnet_backbones.layers.channels import ChannelSlice
 from resnet_backbones.quantization import context
 from resnet_backbones.quantization.placement.parts import OutputParts
 from resnet_backbones.quantization.placement.selection import layer_patterns
-from resnet_backbones.quantization.placement.trace import LeafCall, Trace, replaced_calls
 from resnet_backbones.quantization.rules import activation_name, rule_of
 from resnet_backbones.quantization.rules import concatenates as layer_concatenates
+from resnet_backbones.quantization.trace import LeafCall, Trace, replaced_calls
 
 AVERAGED = (keras.layers.AveragePooling2D, keras.layers.GlobalAveragePooling2D)
 _RESIZED = (keras.layers.Resizing, keras.layers.UpSampling2D)

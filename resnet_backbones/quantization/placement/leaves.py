@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from resnet_backbones.keras_api import keras
-from resnet_backbones.keras_api.operations import is_operation, operations_of
+from resnet_backbones.keras_compat import keras
+from resnet_backbones.keras_compat.operations import is_operation, operations_of
 from resnet_backbones.quantization.quantizers import ActivationQuantizer, BatchNormFreeze
 from resnet_backbones.quantization.rules import has_rule, role_of, rule_of
 from resnet_backbones.quantization.schedule_state import ScheduleState

@@ -19,13 +19,13 @@ from typing import Any
 
 import tensorflow as tf
 
-from resnet_backbones.keras_api import keras
+from resnet_backbones.keras_compat import keras
 from resnet_backbones.quantization.placement.joins import is_taken_apart, output_joins
 from resnet_backbones.quantization.placement.placer import Placer
 from resnet_backbones.quantization.placement.selection import Selection
 from resnet_backbones.quantization.placement.sites import Placement, QuantizerSite
-from resnet_backbones.quantization.placement.trace import LeafCall, Trace
 from resnet_backbones.quantization.rules import FUSED, INT8, activation_name, fixed_range, has_one_scale
+from resnet_backbones.quantization.trace import LeafCall, Trace
 
 
 class LiteRTPlacer(Placer):

@@ -8,11 +8,11 @@ from typing import Any
 
 import tensorflow as tf
 
-from resnet_backbones.keras_api import keras
+from resnet_backbones.keras_compat import keras
 from resnet_backbones.quantization.placement.selection import Selection, layer_labels
 from resnet_backbones.quantization.placement.sites import Placement, QuantizerSite
-from resnet_backbones.quantization.placement.trace import LeafCall, Trace
 from resnet_backbones.quantization.rules import FUSED, Rule, activation_name, averages, rule_of, why_without_rule
+from resnet_backbones.quantization.trace import LeafCall, Trace
 
 
 class Placer:

@@ -12,14 +12,14 @@ from collections.abc import Sequence
 
 import tensorflow as tf
 
-from resnet_backbones.keras_api import keras
-from resnet_backbones.keras_api.operations import operation_name
+from resnet_backbones.keras_compat import keras
+from resnet_backbones.keras_compat.operations import operation_name
 from resnet_backbones.quantization.placement.joins import joins_outputs
 from resnet_backbones.quantization.placement.placer import Placer
 from resnet_backbones.quantization.placement.selection import Selection
 from resnet_backbones.quantization.placement.sites import Placement, QuantizerSite
 from resnet_backbones.quantization.placement.tensorrt import POOLED
-from resnet_backbones.quantization.placement.trace import LeafCall, Trace
+from resnet_backbones.quantization.trace import LeafCall, Trace
 
 _layers = keras.layers
 _SUMS = ("Add", "AddV2", "BiasAdd")

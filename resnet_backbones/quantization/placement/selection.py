@@ -9,8 +9,8 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from resnet_backbones.keras_api import added_children
-from resnet_backbones.keras_api.operations import operations_of
+from resnet_backbones.keras_compat import added_children
+from resnet_backbones.keras_compat.operations import operations_of
 from resnet_backbones.schemes import Scheme
 
 

@@ -18,12 +18,12 @@ from collections.abc import Sequence
 
 import tensorflow as tf
 
-from resnet_backbones.keras_api import keras
+from resnet_backbones.keras_compat import keras
 from resnet_backbones.quantization.placement.joins import AVERAGED
 from resnet_backbones.quantization.placement.placer import Placer
 from resnet_backbones.quantization.placement.selection import Selection
 from resnet_backbones.quantization.placement.sites import Placement, QuantizerSite
-from resnet_backbones.quantization.placement.trace import LeafCall, Trace
+from resnet_backbones.quantization.trace import LeafCall, Trace
 
 _layers = keras.layers
 POOLED = (*AVERAGED, _layers.MaxPooling2D, _layers.GlobalMaxPooling2D)

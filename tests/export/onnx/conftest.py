@@ -11,7 +11,7 @@ import pytest
 from onnx import numpy_helper
 
 import resnet_backbones as rb
-from resnet_backbones.keras_api import keras
+from resnet_backbones.keras_compat import keras
 
 from ..conftest import randomise_batch_norms
 

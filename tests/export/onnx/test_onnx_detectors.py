@@ -12,7 +12,7 @@ import pytest
 import tensorflow as tf
 
 import resnet_backbones as rb
-from resnet_backbones.keras_api import keras
+from resnet_backbones.keras_compat import keras
 
 from ..conftest import randomise_batch_norms
 from .conftest import SPEC

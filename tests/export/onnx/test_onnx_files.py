@@ -10,7 +10,7 @@ import onnxruntime
 import pytest
 
 import resnet_backbones as rb
-from resnet_backbones.keras_api import keras
+from resnet_backbones.keras_compat import keras
 from resnet_backbones.quantization.hooks import hooks_of
 from tests.small_nets import randomise
 

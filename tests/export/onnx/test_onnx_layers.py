@@ -11,11 +11,12 @@ import pytest
 from onnx import numpy_helper
 
 import resnet_backbones as rb
-from resnet_backbones.export import formats, verify
+from resnet_backbones.export import formats
 from resnet_backbones.export.onnx import emitter
 from resnet_backbones.export.onnx.tensors import intermediates
+from resnet_backbones.export.report import verify
 from resnet_backbones.export.request import ExportRequest
-from resnet_backbones.keras_api import keras
+from resnet_backbones.keras_compat import keras
 from tests.small_nets import images, randomise
 
 layers = keras.layers

@@ -10,7 +10,7 @@ from onnx import numpy_helper
 
 import resnet_backbones as rb
 from resnet_backbones.export.onnx.convert import quantization_parameters
-from resnet_backbones.keras_api import keras
+from resnet_backbones.keras_compat import keras
 from resnet_backbones.quantization import context
 
 layers = keras.layers

@@ -7,7 +7,7 @@ import dataclasses
 import pytest
 
 import resnet_backbones as rb
-from resnet_backbones.keras_api import keras
+from resnet_backbones.keras_compat import keras
 from resnet_backbones.quantization import get_scheme
 from tests.small_nets import images
 

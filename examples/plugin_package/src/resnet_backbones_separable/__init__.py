@@ -16,9 +16,9 @@ def separable_basic(net: Any, x: Any, plan: Any) -> Any:
     """Two 3x3 depthwise convolutions, a 1x1 convolution behind each, plus the shortcut; ``plan.filters`` channels.
 
     Args:
-        net: makes the layers (``resnet_backbones.blocks.parts.Parts``).
+        net: makes the layers (``resnet_backbones.backbones.builder.Parts``).
         x: (batch, height, width, channels).
-        plan: where the block stands: name, width, stride and dilation (``resnet_backbones.specs.BlockPlan``).
+        plan: where the block stands: name, width, stride and dilation (``resnet_backbones.backbones.specs.BlockPlan``).
     """
     y = net.depthwise(x, 3, plan.name, 1, strides=plan.strides, dilation=plan.first_dilation)
     y = net.conv_norm_act(y, plan.filters, 1, plan.name, 1)

@@ -1,0 +1,1 @@
+"""Darknets and cross stage partial networks."""

@@ -1,0 +1,1 @@
+"""Networks of inverted residuals: MobileNetV2, MobileNetV3, EfficientNet-Lite."""

@@ -1,0 +1,1 @@
+"""Residual networks: ResNet, ResNeXt, ResNet v2, Res2Net and their kin."""

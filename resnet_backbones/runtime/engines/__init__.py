@@ -1,0 +1,1 @@
+"""The engines that run files, a file each."""
