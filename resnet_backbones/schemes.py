@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
+from resnet_backbones.backbones.plugins import note_table
 from resnet_backbones.errors import did_you_mean
 
 TARGETS = ("litert", "tensorrt", "portable")
@@ -74,6 +75,7 @@ def precision_of(activation_bits: int) -> str:
 
 
 _SCHEMES: dict[str, Scheme] = {}
+note_table(_SCHEMES)
 
 
 def register_scheme(scheme: Scheme, *, overwrite: bool = False) -> Scheme:

@@ -12,6 +12,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from resnet_backbones.backbones.plugins import note_table
+
 # Classes of these packages are described by these adapters, imported when such a model is first met.
 _ADAPTERS = {
     "keras_cv": "resnet_backbones.adapters.keras_cv",
@@ -42,6 +44,7 @@ class TaskDescriptor:
 
 
 _TASKS: dict[type, TaskDescriptor] = {}
+note_table(_TASKS)
 
 
 def register_task(model_class: type, descriptor: TaskDescriptor) -> None:

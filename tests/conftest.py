@@ -114,15 +114,16 @@ def stays_in_its_folder():
 
 
 @pytest.fixture
-def registry_as_it_was(monkeypatch):
+def registry_as_it_was():
     """Forgets what a test registers."""
-    import resnet_backbones as rb
     from resnet_backbones.backbones import block_registry, registry
 
-    rb.list_backbones()  # loads the catalogue
-    monkeypatch.setattr(registry, "_backbones", dict(registry._backbones))
-    monkeypatch.setattr(registry, "_aliases", dict(registry._aliases))
-    monkeypatch.setattr(block_registry, "_blocks", dict(block_registry._blocks))
+    tables = registry._backbones, registry._aliases, block_registry._blocks
+    before = [dict(table) for table in tables]
+    yield
+    for table, old in zip(tables, before, strict=True):
+        table.clear()
+        table.update(old)
 
 
 @pytest.fixture(scope="session")

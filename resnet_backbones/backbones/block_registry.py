@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib
 import sys
-import threading
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
@@ -34,8 +33,20 @@ class BlockEntry:
     preactivation: bool = False
 
 
-_lock = threading.RLock()
-_blocks: dict[str, BlockEntry] = {}
+_RESNET = "resnet_backbones.backbones.resnet"
+_blocks: dict[str, BlockEntry] = {
+    block.name: block
+    for block in (
+        BlockEntry("basic", f"{_RESNET}.basic:basic", 1, _RESNET),
+        BlockEntry("bottleneck", f"{_RESNET}.bottleneck:bottleneck", 4, _RESNET),
+        BlockEntry("preact_basic", f"{_RESNET}.preact_basic:preact_basic", 1, _RESNET, True),
+        BlockEntry(
+            "preact_bottleneck", f"{_RESNET}.preact_bottleneck:preact_bottleneck", 4, _RESNET, preactivation=True
+        ),
+        BlockEntry("bottle2neck", f"{_RESNET}.bottle2neck:bottle2neck", 4, _RESNET),
+    )
+}
+plugins.note_table(_blocks)
 
 
 def register_block(
@@ -83,8 +94,7 @@ def register_block(
     def register(build: Any) -> Any:
         if not isinstance(build, str) and not callable(build):
             raise TypeError(f"register_block({name!r}) takes a function or 'module:function'; got {build!r}.")
-        plugins.load_catalogue()
-        with _lock:
+        with plugins.lock:
             if name in _blocks and not overwrite:
                 raise DuplicateNameError(
                     f"block {name!r} is already registered by {_blocks[name].owner}. Choose another name, or pass "
@@ -106,10 +116,9 @@ def find_block(name: str, *, load: bool = True) -> BlockEntry:
     Raises:
         UnknownNameError: nobody registered it.
     """
-    plugins.load_catalogue()
     if name not in _blocks:
         plugins.load()
-    with _lock:
+    with plugins.lock:
         entry = _blocks.get(name)
     if entry is None:
         raise UnknownNameError(

@@ -9,9 +9,8 @@ import sys
 from collections.abc import Iterable
 
 from resnet_backbones.backbones.info import BackboneInfo, backbone_info, distinct_architectures, list_backbones, natural
-from resnet_backbones.backbones.registry import all_entries
+from resnet_backbones.backbones.registry import OWNER, all_entries
 
-OWNER = "resnet_backbones.backbones.catalogue"
 UNKNOWN = "?"
 _INT8 = {True: "yes", False: "no", None: UNKNOWN}
 

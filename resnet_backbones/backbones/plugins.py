@@ -1,4 +1,4 @@
-"""Where registered names come from: the library's own catalogue and plug-ins. Knows no Keras.
+"""What other packages register: plug-ins, loaded when a name is listed or not found otherwise. Knows no Keras.
 
 Plug-ins are packages with an entry point in the group ``resnet_backbones.plugins``. It names a module, whose import
 registers, or a function, which is called:
@@ -10,12 +10,11 @@ registers, or a function, which is called:
 from __future__ import annotations
 
 import contextlib
-import importlib
 import importlib.metadata
 import sys
 import threading
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from resnet_backbones._util.printable import visible
@@ -23,21 +22,11 @@ from resnet_backbones._util.printable import visible
 GROUP = "resnet_backbones.plugins"
 PATIENCE = 10.0  # seconds that a plug-in may take to load before a warning names it
 
-# What a plug-in can register in: a module and a dictionary of its. Of modules not imported yet, nothing can be undone.
-_TABLES = (
-    ("backbones.registry", "_backbones"),
-    ("backbones.block_registry", "_blocks"),
-    ("backbones.spec", "_SPECS"),
-    ("tasks", "_TASKS"),
-    ("quantization.rules", "_RULES"),
-    ("schemes", "_SCHEMES"),
-)
-
-# Held while modules are imported. The registries' own locks are held for dictionary work only, so that a module
-# which registers while another thread imports it never waits here.
-_catalogue_lock = threading.RLock()
-_plugins_lock = threading.RLock()
-_catalogue_state = "absent"
+#: Held for work on tables of registered names only, so that a module which registers while another thread imports it
+#: never waits.
+lock = threading.RLock()
+_tables: list[tuple[dict[Any, Any], Callable[[], None]]] = []
+_plugins_lock = threading.RLock()  # held while modules are imported
 _plugins_loaded = False
 _local = threading.local()
 _loading = ""  # the plug-in that some thread loads now
@@ -73,16 +62,14 @@ class _Diverted:
         return getattr(sys.stderr if threading.get_ident() == self._thread else self._stream, name)
 
 
-def load_catalogue() -> None:
-    """Registers the library's own backbones and blocks, once."""
-    global _catalogue_state
-    if _catalogue_state == "loaded":
-        return
-    with _catalogue_lock:
-        if _catalogue_state == "absent":  # while "loading", the catalogue itself comes by here
-            _catalogue_state = "loading"
-            importlib.import_module("resnet_backbones.backbones.catalogue")
-            _catalogue_state = "loaded"
+def note_table(table: dict[Any, Any], after: Callable[[], None] = lambda: None) -> None:
+    """Makes known what plug-ins can register in: of one that breaks, what it registered there is taken back.
+
+    Args:
+        table: name -> what was registered; values may have an ``owner``.
+        after: called when the table was put back.
+    """
+    _tables.append((table, after))
 
 
 def load() -> None:
@@ -121,8 +108,7 @@ def _load(entry_point: importlib.metadata.EntryPoint) -> None:
     timer = threading.Timer(PATIENCE, _warn, [f"{slow}If it never does: pip uninstall {package}"])
     timer.daemon = True
     timer.start()
-    load_catalogue()
-    before = [(table, dict(table)) for table in _tables()]
+    before = [(table, after, dict(table)) for table, after in _tables]
     try:
         with guarded():
             register = entry_point.load()
@@ -144,20 +130,14 @@ def _load(entry_point: importlib.metadata.EntryPoint) -> None:
         _local.plugin, _loading = None, ""
 
 
-def _tables() -> list[dict[Any, Any]]:
-    modules = ((sys.modules.get(f"resnet_backbones.{module}"), name) for module, name in _TABLES)
-    return [getattr(module, name) for module, name in modules if module is not None]
-
-
-def _restore(before: list[tuple[dict[Any, Any], dict[Any, Any]]], label: str) -> None:
+def _restore(before: list[tuple[dict[Any, Any], Callable[[], None], dict[Any, Any]]], label: str) -> None:
     """Undoes what a plug-in registered or replaced; what other threads registered meanwhile stays."""
-    registry, blocks = (sys.modules[f"resnet_backbones.backbones.{name}"] for name in ("registry", "block_registry"))
-    with registry._lock, blocks._lock:
-        for table, old in before:
+    with lock:
+        for table, after, old in before:
             others = {key: value for key, value in table.items() if getattr(value, "owner", label) != label}
             table.clear()
             table.update({**old, **{key: value for key, value in others.items() if key not in old}})
-        registry.index_aliases()
+            after()
 
 
 def _warn(message: str) -> None:

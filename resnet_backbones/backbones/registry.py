@@ -1,22 +1,22 @@
 """Names of backbones. Knows no Keras, so that listing names stays fast.
 
 A name leads to a :class:`ResNetSpec` or to a function that returns one, or that returns a model. The library's own
-catalogue (``catalogue.py``) registers here like anybody else; packages join through the entry-point group
-``resnet_backbones.plugins``, which is read when a name is listed or not found otherwise.
+names are those of ``catalogue.py``; packages join through the entry-point group ``resnet_backbones.plugins``, which is
+read when a name is listed or not found otherwise.
 """
 
 from __future__ import annotations
 
 import inspect
 import sys
-import threading
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from typing import Any
 
 from resnet_backbones._util.checks import one_of, positive_integers
 from resnet_backbones._util.printable import check_name
-from resnet_backbones.backbones import plugins
+from resnet_backbones.backbones import plugins, published
+from resnet_backbones.backbones.catalogue import CATALOGUE
 from resnet_backbones.backbones.preprocessing import PREPROCESSINGS
 from resnet_backbones.backbones.spec import BackboneSpec
 from resnet_backbones.errors import DuplicateNameError, UnknownNameError, did_you_mean
@@ -64,8 +64,23 @@ class BackboneEntry:
             return False
 
 
-_lock = threading.RLock()
-_backbones: dict[str, BackboneEntry] = {}
+#: Who registered the names of the catalogue.
+OWNER = "resnet_backbones.backbones.catalogue"
+_backbones: dict[str, BackboneEntry] = {
+    name: BackboneEntry(
+        name,
+        variant.spec,
+        OWNER,
+        variant.aliases,
+        variant.description,
+        variant.family,
+        variant.paper,
+        variant.input_size,
+        variant.preprocessing,
+        published.of(name),
+    )
+    for name, variant in CATALOGUE.items()
+}
 _aliases: dict[str, str] = {}
 
 
@@ -142,9 +157,8 @@ def register_backbone(
 
 def all_entries() -> list[BackboneEntry]:
     """Every backbone, plug-ins' included, in the order they were registered."""
-    plugins.load_catalogue()
     plugins.load()
-    with _lock:
+    with plugins.lock:
         return list(_backbones.values())
 
 
@@ -156,13 +170,12 @@ def find_backbone(name: str) -> BackboneEntry:
     """
     if not isinstance(name, str):
         raise TypeError(f"a backbone is asked for by name, e.g. 'resnet50'; got {name!r}.")
-    plugins.load_catalogue()
     entry = _lookup(name)
     if entry is None:
         plugins.load()
         entry = _lookup(name)
     if entry is None:
-        with _lock:
+        with plugins.lock:
             known = [*_backbones, *_aliases]
         raise UnknownNameError(
             f"no backbone is called {name!r}.{did_you_mean(name, known)} list_backbones() gives every name. If it "
@@ -173,14 +186,17 @@ def find_backbone(name: str) -> BackboneEntry:
 
 def index_aliases() -> None:
     """Finds the aliases again, of the backbones there are."""
-    with _lock:
+    with plugins.lock:
         _aliases.clear()
         _aliases.update({alias: entry.name for entry in _backbones.values() for alias in entry.aliases})
 
 
+index_aliases()
+plugins.note_table(_backbones, index_aliases)
+
+
 def _add(entry: BackboneEntry, overwrite: bool) -> None:
-    plugins.load_catalogue()
-    with _lock:
+    with plugins.lock:
         names = (entry.name, *entry.aliases)
         for name in names:
             present = _lookup(name)
@@ -206,7 +222,7 @@ def _remove(name: str) -> None:
 
 
 def _lookup(name: str) -> BackboneEntry | None:
-    with _lock:
+    with plugins.lock:
         return _backbones.get(name) or _backbones.get(_aliases.get(name, ""))
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, TypeVar
 
 from resnet_backbones._util.checks import MOST_BLOCKS, MOST_STAGES, at_most, in_range, one_of
+from resnet_backbones.backbones import plugins
 from resnet_backbones.backbones.preprocessing import Preprocessing, as_preprocessing, plain
 from resnet_backbones.backbones.regularization import KernelRegularizer, as_regularizer
 from resnet_backbones.errors import UnknownNameError, did_you_mean
@@ -191,6 +192,7 @@ class BackboneSpec:
 
 
 _SPECS: dict[str, type[BackboneSpec]] = {}
+plugins.note_table(_SPECS)
 
 
 def spec_from_dict(data: Mapping[str, Any]) -> BackboneSpec:

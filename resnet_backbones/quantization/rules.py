@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
+from resnet_backbones.backbones.plugins import note_table
 from resnet_backbones.backbones.spec import INT8_ACTIVATIONS
 from resnet_backbones.keras_compat import DEPTHWISE_KERNEL, keras
 from resnet_backbones.keras_compat.operations import operation_activation, operation_name
@@ -63,6 +64,7 @@ class Rule:
 
 
 _RULES: dict[type, Rule] = {}
+note_table(_RULES)
 
 
 def register_quantization_rule(layer_class: type, rule: Rule) -> None:

@@ -119,7 +119,6 @@ import importlib.metadata, warnings
 import resnet_backbones as rb
 from resnet_backbones.backbones import block_registry, plugins, registry
 from resnet_backbones.backbones import spec as base
-plugins.load_catalogue()
 state = lambda: [list(t.items()) for t in (registry._backbones, registry._aliases, block_registry._blocks, base._SPECS)]
 for number in range({len(FAILURES)}):
     plugins._plugins_loaded = False

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from resnet_backbones.backbones.spec import BlockPlan
 
-if TYPE_CHECKING:
-    from resnet_backbones.backbones.builder import Parts
 
-
-def conv(net: Parts, x: Any, plan: BlockPlan, channels: int, *, norm: bool = True) -> Any:
+def conv(net: Any, x: Any, plan: BlockPlan, channels: int, *, norm: bool = True) -> Any:
     """A strided 1x1 convolution and batch norm (option B of https://arxiv.org/abs/1512.03385).
 
     ``shortcut_kernel`` widens the kernel where the block strides, or dilates in place of a stride.
@@ -21,7 +18,7 @@ def conv(net: Parts, x: Any, plan: BlockPlan, channels: int, *, norm: bool = Tru
     return net.norm(x, f"{plan.name}_shortcut", "") if norm else x
 
 
-def avg_pool(net: Parts, x: Any, plan: BlockPlan, channels: int, *, norm: bool = True) -> Any:
+def avg_pool(net: Any, x: Any, plan: BlockPlan, channels: int, *, norm: bool = True) -> Any:
     """Average pooling, then the 1x1 convolution: no pixel is thrown away (https://arxiv.org/abs/1812.01187)."""
     place = f"{plan.name}_shortcut"
     if plan.strides > 1:
@@ -35,14 +32,14 @@ def avg_pool(net: Parts, x: Any, plan: BlockPlan, channels: int, *, norm: bool =
     return net.norm(x, place, "") if norm else x
 
 
-def max_pool(net: Parts, x: Any, plan: BlockPlan, channels: int, *, norm: bool = True) -> Any:
+def max_pool(net: Any, x: Any, plan: BlockPlan, channels: int, *, norm: bool = True) -> Any:
     """Every second pixel where the channels stay, else the 1x1 convolution (keras.applications' ResNet v2)."""
     if x.shape[-1] == channels:
         return net.max_pool(x, f"{plan.name}_shortcut_pool", 1, plan.strides)
     return conv(net, x, plan, channels, norm=norm)
 
 
-def pad(net: Parts, x: Any, plan: BlockPlan, channels: int) -> Any:
+def pad(net: Any, x: Any, plan: BlockPlan, channels: int) -> Any:
     """Every second pixel, and channels of zeros on both sides (option A of https://arxiv.org/abs/1512.03385).
 
     No parameters, as in the paper's nets for CIFAR. That half of the zeros come first is Akamaster's way
