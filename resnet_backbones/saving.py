@@ -7,8 +7,8 @@ import os
 from pathlib import Path
 from typing import Any
 
+from resnet_backbones._util.gate import check_keras_file, regular_file, unreadable
 from resnet_backbones.errors import missing
-from resnet_backbones.weights.gate import check_keras_file, regular_file, unreadable
 
 _HDF5 = b"\x89HDF\r\n\x1a\n"
 # What a saved file mentions -> the module that makes its classes known, and the extra that brings it.

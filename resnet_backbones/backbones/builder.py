@@ -10,7 +10,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Any
 
-from resnet_backbones.backbones.common.shortcuts import SHORTCUTS
+from resnet_backbones.backbones.shortcuts import SHORTCUTS
 from resnet_backbones.backbones.spec import BackboneSpec, BlockPlan
 
 Pads = tuple[tuple[int, int], tuple[int, int]]

@@ -60,7 +60,7 @@ def benchmark(
 def _open(path: Path, threads: int, programs: _Programs, skipped: _Skipped) -> None:
     """Adds a program for each runtime that can run a file; raises if none can."""
     from resnet_backbones.runtime import load
-    from resnet_backbones.runtime.engines.programs import BACKENDS, choose_backend
+    from resnet_backbones.runtime.engines.choose import BACKENDS, choose_backend
 
     choose_backend(path, None)  # says what is allowed where nothing runs such files
     errors: list[Exception] = []

@@ -54,7 +54,7 @@ def predict(
     with errors_in_one_line():
         must_be_there(file)
         from resnet_backbones.runtime import load
-        from resnet_backbones.runtime.engines.programs import choose_backend
+        from resnet_backbones.runtime.engines.choose import choose_backend
 
         choose_backend(file, backend)  # raises
         pictures = _pictures(images, recursive, out if draw else None)

@@ -26,7 +26,7 @@ from resnet_backbones.keras_compat import input_signature
 from resnet_backbones.quantization import quantization_of
 from resnet_backbones.quantization.calibration import image_batches
 from resnet_backbones.quantization.input_units import warn_of_other_units
-from resnet_backbones.runtime.engines.programs import named_in_utf8
+from resnet_backbones.runtime.engines.base import named_in_utf8
 from resnet_backbones.tasks import task_facts, task_of
 
 

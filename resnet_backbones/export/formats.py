@@ -16,7 +16,7 @@ from resnet_backbones.export.request import UNCHANGED
 from resnet_backbones.runtime.placement import RESIZES
 
 if TYPE_CHECKING:
-    from resnet_backbones.export.report.layers import Intermediates
+    from resnet_backbones.export.contents import Intermediates
     from resnet_backbones.export.request import Emitted, ExportRequest
 
 LAYOUTS = ("NHWC", "NCHW")

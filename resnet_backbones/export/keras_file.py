@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from resnet_backbones.export.contents import Census
 from resnet_backbones.export.graph import named_outputs
-from resnet_backbones.export.litert.census import Census
 from resnet_backbones.export.request import Emitted, ExportRequest
 from resnet_backbones.saving import load_model
 

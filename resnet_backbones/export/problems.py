@@ -9,8 +9,8 @@ from typing import Any
 
 from resnet_backbones.errors import ExportError, raised_here
 from resnet_backbones.keras_compat import keras
+from resnet_backbones.quantization.leaves import leaves_of
 from resnet_backbones.quantization.model import quantization_of
-from resnet_backbones.quantization.placement.leaves import leaves_of
 from resnet_backbones.quantization.placement.selection import layer_labels, layer_paths, layer_patterns
 
 _LONGEST = 300

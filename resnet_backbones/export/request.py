@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 if TYPE_CHECKING:
-    from resnet_backbones.export.litert.census import Census
-    from resnet_backbones.export.report.kernels import FileKernel
+    from resnet_backbones.export.contents import Census, FileKernel
     from resnet_backbones.export.sources import Sources
 
 #: Precisions that hold the model's ranges.

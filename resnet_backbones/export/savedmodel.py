@@ -15,8 +15,8 @@ import tensorflow as tf
 from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
 from resnet_backbones.export.bfloat16 import in_bfloat16
+from resnet_backbones.export.contents import Census
 from resnet_backbones.export.graph import ExportGraph, build_graph
-from resnet_backbones.export.litert.census import Census
 from resnet_backbones.export.preprocess import image_size
 from resnet_backbones.export.request import Emitted, ExportRequest
 from resnet_backbones.keras_compat import input_signature

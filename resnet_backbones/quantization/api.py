@@ -1,4 +1,4 @@
-"""Quantizes a whole model in place: finds the places, hangs the quantizers there, sets their ranges."""
+"""Quantizes a whole model in place: finds where quantizers go, attaches them, sets their ranges."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from resnet_backbones.quantization.bias_rounding import BiasRounding
+from resnet_backbones.quantization.attach import attach, biases_of
 from resnet_backbones.quantization.boundaries import check_again, check_completes, check_others, complete_descriptions
 from resnet_backbones.quantization.calibration import calibrate
 from resnet_backbones.quantization.expressible import (
@@ -17,18 +17,12 @@ from resnet_backbones.quantization.expressible import (
     check_policies,
     check_stateless,
 )
-from resnet_backbones.quantization.hooks import hook, hook_of
+from resnet_backbones.quantization.leaves import WITH_ACTIVATIONS
 from resnet_backbones.quantization.mixed_bits import check_bare_forms, check_changes, check_numbers, check_resizing
 from resnet_backbones.quantization.model import as_quantized_model, quantization_of
 from resnet_backbones.quantization.placement import place
-from resnet_backbones.quantization.placement.biases import BiasSite, average_sites, bias_sites
-from resnet_backbones.quantization.placement.changes import changes_of_bits
-from resnet_backbones.quantization.placement.joins import concatenates, is_taken_apart
-from resnet_backbones.quantization.placement.leaves import WITH_ACTIVATIONS
 from resnet_backbones.quantization.placement.selection import Selection
-from resnet_backbones.quantization.placement.sites import Placement, placement_to_dict
-from resnet_backbones.quantization.replicas import scope_of
-from resnet_backbones.quantization.schedule_state import add_schedule_state
+from resnet_backbones.quantization.placement.sites import placement_to_dict
 from resnet_backbones.quantization.strip import quantization_state, restore_quantization
 from resnet_backbones.quantization.trace import Trace
 from resnet_backbones.schemes import Scheme, get_scheme
@@ -101,11 +95,11 @@ def quantize_aware(
         check_numbers(trace, placement)
         check_bare_forms(trace, placement)
         check_changes(trace, placement)
-    check_completes(model, trace, placement, _biases(trace, placement, scheme))
+    check_completes(model, trace, placement, biases_of(trace, placement, scheme))
     before, complete = quantization_state(model), complete_descriptions()
     as_now = WITH_ACTIVATIONS in (quantization_of(model) or (WITH_ACTIVATIONS,))  # else a model of 0.1.0
     try:
-        apply_placement(trace, placement, scheme)
+        attach(trace, placement, scheme)
         if scheme.target != "tensorrt":
             check_16_bits(model)
         as_quantized_model(
@@ -170,54 +164,6 @@ def quantize_post_training(
         observer=observer,
         max_calibration_batches=max_calibration_batches,
     )
-
-
-def apply_placement(trace: Trace, placement: Placement, scheme: Scheme) -> None:
-    """Hangs quantizers where the placement says. A point that already has one keeps it, with its range."""
-    calls = trace.points
-    biases = _biases(trace, placement, scheme)
-    with scope_of(call.host for call in calls):  # ranges are variables of the model's tf.distribute strategy
-        _hang_quantizers(trace, placement, biases, scheme)
-
-
-def _biases(trace: Trace, placement: Placement, scheme: Scheme) -> list[BiasSite]:
-    return [] if scheme.target == "tensorrt" else bias_sites(trace, placement)  # TensorRT adds them in float
-
-
-def _hang_quantizers(trace: Trace, placement: Placement, biases: list[BiasSite], scheme: Scheme) -> None:
-    calls, quantizers = trace.points, []
-    for site in placement.sites:
-        (owner, port), *readers = [(calls[order], port) for order, port in site.points]
-        quantizer = hook(owner.layer, scheme, owner.host).own_quantizer(owner.index, port, site)
-        quantizers.append(quantizer)
-        for reader, reader_port in readers:
-            follower, key = hook(reader.layer, scheme, reader.host), (reader.index, reader_port)
-            follower.quantizers.setdefault(key, quantizer)
-            if port == "output":
-                follower.following.add(key)
-    for order, bits in placement.kernels.items():
-        hook(calls[order].layer, scheme, calls[order].host).quantize_kernels(bits)
-    for order in placement.batch_norms:
-        hook(calls[order].layer, scheme, calls[order].host).control_statistics()
-    for order in placement.lone_batch_norms:
-        hook(calls[order].layer, scheme, calls[order].host).stands_alone = True
-    for bias in biases:
-        call, weighted = calls[bias.order], hook(calls[bias.weighted].layer, scheme, calls[bias.weighted].host)
-        rounding = BiasRounding(weighted.layer, weighted.kernels, quantizers[bias.site])
-        hook(call.layer, scheme, call.host).biases[call.index] = rounding
-        weighted.added[calls[bias.weighted].index] = rounding, call.layer
-    for order, number, rounded in average_sites(trace, placement, of_readers=scheme.target != "tensorrt"):
-        call = calls[order]
-        hook(call.layer, scheme, call.host).averages[call.index] = quantizers[number], rounded
-    for change in changes_of_bits(trace, placement):
-        call = calls[change.order]
-        hook(call.layer, scheme, call.host).changes[call.index, change.port] = quantizers[change.given]
-    for call in calls:
-        found = hook_of(call.layer)
-        if found is not None:
-            found.call_sites = max(found.call_sites, call.index + 1)
-            found.taken_apart |= concatenates(call) and is_taken_apart(trace, call)
-    add_schedule_state(next(call.host for call in calls if hook_of(call.layer) is not None))
 
 
 def _by_reason(unsupported: dict[str, str]) -> dict[str, list[str]]:

@@ -14,7 +14,7 @@ import tensorflow as tf
 from resnet_backbones.keras_compat import keras, policy_of
 from resnet_backbones.keras_compat.operations import operation_name
 from resnet_backbones.quantization.hooks import LayerHook, hooks_of
-from resnet_backbones.quantization.placement.leaves import leaves_of
+from resnet_backbones.quantization.leaves import leaves_of
 from resnet_backbones.quantization.placement.selection import layer_patterns
 from resnet_backbones.quantization.rules import activation_name, concatenates, resized_in_float
 from resnet_backbones.quantization.trace import Trace

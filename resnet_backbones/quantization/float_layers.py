@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from resnet_backbones.quantization.hooks import hooks_of
+from resnet_backbones.quantization.leaves import leaves_of
 from resnet_backbones.quantization.model import quantization_of
-from resnet_backbones.quantization.placement.leaves import leaves_of
 from resnet_backbones.quantization.placement.selection import Selection, layer_labels
 from resnet_backbones.quantization.rules import rule_of
 from resnet_backbones.schemes import Scheme

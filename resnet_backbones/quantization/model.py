@@ -26,6 +26,7 @@ import numpy as np
 from resnet_backbones.keras_compat import IS_KERAS_3, is_writing_saved_model, keras
 from resnet_backbones.keras_compat.operations import is_operation
 from resnet_backbones.quantization import context
+from resnet_backbones.quantization.attach import attach
 from resnet_backbones.quantization.hooks import hooks_of
 from resnet_backbones.quantization.placement.sites import placement_from_dict
 from resnet_backbones.quantization.trace import Trace
@@ -98,8 +99,6 @@ class QuantizedModel:
 
     @classmethod
     def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> Any:
-        from resnet_backbones.quantization.api import apply_placement  # engine imports this module
-
         model = keras.saving.deserialize_keras_object(config["model"], custom_objects=custom_objects)
         quantization = config["quantization"]
         trace = Trace(model, quantization=quantization)
@@ -108,7 +107,7 @@ class QuantizedModel:
                 f"The saved quantization is of a model with {quantization['calls']} layer calls; rebuilt, it has "
                 f"{len(trace.calls)}. It was saved with other versions of Keras or of the task's library."
             )
-        apply_placement(trace, placement_from_dict(quantization), Scheme(**quantization["scheme"]))
+        attach(trace, placement_from_dict(quantization), Scheme(**quantization["scheme"]))
         return as_quantized_model(model, quantization)
 
     def build_from_config(self, config: dict[str, Any]) -> None:

@@ -18,7 +18,7 @@ import tensorflow as tf
 from resnet_backbones.errors import raised_here
 from resnet_backbones.keras_compat import input_signature
 from resnet_backbones.quantization import context
-from resnet_backbones.quantization.placement.leaves import leaves_of
+from resnet_backbones.quantization.leaves import leaves_of
 
 _ALIASES = frozenset({"Identity", "Cast", "StopGradient"})  # the same tensor under another name or precision
 # Bare operations that move values without changing them: their results share the range of what they read.

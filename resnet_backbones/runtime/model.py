@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 
 from resnet_backbones.runtime.decoders import DECODERS, Decoder, Request
-from resnet_backbones.runtime.engines.programs import Program, open_program
+from resnet_backbones.runtime.engines.base import Program
+from resnet_backbones.runtime.engines.choose import open_program
 from resnet_backbones.runtime.feeding import Feed
 from resnet_backbones.runtime.files.metadata import read_verified
 from resnet_backbones.runtime.files.verify_onnx import verify_onnx

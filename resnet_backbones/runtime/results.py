@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from resnet_backbones.runtime import drawing
-from resnet_backbones.runtime.decoders.boxes import to_yxyx
+from resnet_backbones.runtime.boxes import to_yxyx
 
 
 @dataclass(frozen=True, eq=False)

@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from resnet_backbones.weights.gate import stands_in
+from resnet_backbones._util.gate import stands_in
 
 CACHE_VARIABLE = "RESNET_BACKBONES_CACHE"
 TRIES = 5

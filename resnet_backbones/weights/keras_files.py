@@ -17,10 +17,10 @@ from typing import Any
 
 import numpy as np
 
+from resnet_backbones._util.gate import UnreadableFileError, unreadable
 from resnet_backbones.errors import WeightsMismatchError
 from resnet_backbones.saving import load_model
 from resnet_backbones.weights.arrays import Array
-from resnet_backbones.weights.gate import UnreadableFileError, unreadable
 from resnet_backbones.weights.libraries import arrays_of, from_keras_model
 from resnet_backbones.weights.names import KERAS_SOURCES
 from resnet_backbones.weights.readers import hdf5, sign_hdf5

@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from resnet_backbones._util.gate import regular_file
 from resnet_backbones.errors import did_you_mean
 from resnet_backbones.weights import download, hub
-from resnet_backbones.weights.gate import regular_file
 from resnet_backbones.weights.readers import import_safetensors, suffix_of
 
 # Sources that ``backbone_info(name).weights`` names and that are no files.

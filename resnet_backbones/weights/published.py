@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from resnet_backbones._util.gate import check_keras_file
 from resnet_backbones.backbones import published as sources
 from resnet_backbones.backbones.preprocessing import Preprocessing, as_preprocessing
 from resnet_backbones.backbones.registry import all_entries
 from resnet_backbones.weights import hub
-from resnet_backbones.weights.gate import check_keras_file
 from resnet_backbones.weights.places import local_file
 from resnet_backbones.weights.readers import import_safetensors
 

@@ -16,9 +16,9 @@ from typing import Any
 
 import numpy as np
 
+from resnet_backbones._util.gate import check_claim, open_hdf5, open_zip, regular_file, unreadable
 from resnet_backbones.errors import missing, needed
 from resnet_backbones.weights.arrays import Array
-from resnet_backbones.weights.gate import check_claim, open_hdf5, open_zip, regular_file, unreadable
 
 #: Read by Keras; see ``keras_files``.
 KERAS_SUFFIXES = (".weights.h5", ".keras")

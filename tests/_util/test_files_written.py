@@ -15,11 +15,11 @@ from PIL import Image
 import resnet_backbones as rb
 from resnet_backbones._util import files
 from resnet_backbones.cli.compare_plot import plot
-from resnet_backbones.export.litert.census import Census
+from resnet_backbones.export.contents import Census
 from resnet_backbones.export.report.report import ExportReport
 from resnet_backbones.export.tensorrt import build
 from resnet_backbones.keras_compat import keras
-from resnet_backbones.quantization.analysis.plot import plot_report
+from resnet_backbones.quantization.analysis.report import QuantizationReport
 from resnet_backbones.quantization.backup import files as backup_files
 from resnet_backbones.weights.convert import convert
 from tests._util.test_files import LONGEST, mode, umask
@@ -44,7 +44,7 @@ def given(tmp_path_factory):
 
 
 def analysed(path):
-    plot_report(SimpleNamespace(layers=[], output_sqnr=20.0, model="tiny", images=1), path)
+    QuantizationReport("tiny", 1, 20.0, ()).plot(path)
 
 
 def engine(given, path):

@@ -8,7 +8,7 @@ import numpy as np
 
 from resnet_backbones.export.report.latency import time_in_turns
 from resnet_backbones.runtime import load
-from resnet_backbones.runtime.engines import programs
+from resnet_backbones.runtime.engines import choose
 from tests.cli.command_lines import run
 
 RUNS = ("--threads", 1, "--runs", 3)
@@ -37,7 +37,7 @@ def test_a_runtime_that_is_missing_is_named_with_what_brings_it(command_files, m
     def absent(path, threads):
         raise ImportError('This backend needs OpenVINO: pip install "resnet-backbones[openvino]".')
 
-    monkeypatch.setitem(programs.BACKENDS, "openvino", (programs.BACKENDS["openvino"][0], absent))
+    monkeypatch.setitem(choose.BACKENDS, "openvino", (choose.BACKENDS["openvino"][0], absent))
     result = run("benchmark", paths(command_files)[0], *RUNS)
     assert result.exit_code == 0, result.output
     assert 'on openvino: This backend needs OpenVINO: pip install "resnet-backbones[openvino]".' in result.stdout

@@ -9,7 +9,7 @@ import sys
 import pytest
 
 from resnet_backbones.export.formats import FORMATS, LAYOUTS, TARGETS
-from resnet_backbones.runtime.engines.programs import BACKENDS
+from resnet_backbones.runtime.engines.choose import BACKENDS
 from resnet_backbones.runtime.placement import RESIZES
 from resnet_backbones.schemes import _SCHEMES
 from resnet_backbones.weights.names import OWN, SOURCES

@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 
 import resnet_backbones as rb
-from resnet_backbones.export.litert.census import Census, Operator
+from resnet_backbones.export.contents import Census, Operator
 from resnet_backbones.export.report.kernels import KernelParity
 from resnet_backbones.export.report.layers import LayerParity
 from resnet_backbones.export.report.parity import OutputParity
 from resnet_backbones.export.report.report import ExportReport
-from resnet_backbones.export.report.text import as_markdown
+from resnet_backbones.export.report.text import render_markdown
 from resnet_backbones.keras_compat import keras
 from resnet_backbones.quantization.float_layers import WhyFloat
 from tests.small_nets import images, randomise
@@ -76,7 +76,7 @@ def test_each_kind_of_failure_has_its_step_wherever_the_report_is_read(kind, pre
     pattern = KINDS[kind][1].replace("[", r"\[").replace("]", r"\]").replace("(", r"\(").replace(")", r"\)")
     assert re.search(pattern, step), step
     assert found.to_dict()["next_steps"] == [step]
-    for text in (str(found), as_markdown(found, "m.png")):
+    for text in (str(found), render_markdown(found, "m.png")):
         assert step in text.partition("What to do")[2]
         assert text.index(found.verdict) < text.index("What to do")
 

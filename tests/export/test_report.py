@@ -11,8 +11,8 @@ import pytest
 
 import resnet_backbones as rb
 from resnet_backbones.export import formats
+from resnet_backbones.export.contents import Census, Operator
 from resnet_backbones.export.litert import emitter as litert
-from resnet_backbones.export.litert.census import Census, Operator
 from resnet_backbones.export.litert.flatbuffer import read_model, write_model
 from resnet_backbones.export.report import verify
 from resnet_backbones.export.report.kernels import compare_kernels

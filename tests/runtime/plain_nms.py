@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from resnet_backbones.runtime.decoders.boxes import from_yxyx
+from resnet_backbones.runtime.boxes import from_yxyx
 from resnet_backbones.runtime.decoders.decoder import sigmoid
 from resnet_backbones.runtime.results import Detections
 

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from resnet_backbones.runtime import Classification, Detections, Segmentation
-from resnet_backbones.runtime.decoders.boxes import from_yxyx, to_yxyx
+from resnet_backbones.runtime.boxes import from_yxyx, to_yxyx
 from resnet_backbones.runtime.drawing import color_of
 
 FORMATS = ["xywh", "xyxy", "yxyx", "center_xywh", "center_yxhw", "rel_xyxy", "rel_yxyx", "rel_xywh"]

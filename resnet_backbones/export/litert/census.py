@@ -2,72 +2,16 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 from tensorflow.lite.python import schema_py_generated as schema
 
+from resnet_backbones.export.contents import Census, Operator
 from resnet_backbones.export.litert.flatbuffer import kind_of, read_model
 
-_INTEGERS = ("int8", "int16", "uint8")
 _OPERATORS = {code: name for name, code in vars(schema.BuiltinOperator).items() if isinstance(code, int)}
 _TYPES = {code: name.lower() for name, code in vars(schema.TensorType).items() if isinstance(code, int)}
-
-
-@dataclass(frozen=True)
-class Operator:
-    """One operator of the file.
-
-    Attributes:
-        kind: its name in the format.
-        dtype: the type it computes in.
-        output: name of its first output tensor.
-        macs: multiply-accumulates of one image.
-        inputs: names of its input tensors.
-        others: names of its further outputs.
-    """
-
-    kind: str
-    dtype: str
-    output: str
-    macs: int
-    inputs: tuple[str, ...] = ()
-    others: tuple[str, ...] = ()
-
-
-@dataclass
-class Census:
-    """Counts over a file.
-
-    Attributes:
-        operators: every operator, in order.
-        opaque: operators whose work is not known: loops, and those that are not of the format itself.
-        rounded: what only says that a tensor is rounded, a Q or a DQ, and is no operator: its result -> what it reads.
-    """
-
-    operators: list[Operator] = field(default_factory=list)
-    opaque: list[Operator] = field(default_factory=list)
-    rounded: dict[str, str] = field(default_factory=dict)
-
-    def counts(self) -> dict[tuple[str, str], int]:
-        """(kind, type) -> how many."""
-        return dict(Counter((op.kind, op.dtype) for op in self.operators))
-
-    @property
-    def macs(self) -> int:
-        """Multiply-accumulates of one image in convolutions and matrix multiplications."""
-        return sum(op.macs for op in self.operators)
-
-    @property
-    def int8_share(self) -> float:
-        """Share of the multiply-accumulates that is computed in int8 (or int16, where so quantized), 0 to 1."""
-        return sum(op.macs for op in self.operators if op.dtype in _INTEGERS) / self.macs if self.macs else 0.0
-
-    def not_int8(self) -> list[Operator]:
-        """Operators that compute in anything but int8 and int16 (those on shapes, in int32, aside)."""
-        return [op for op in self.operators if op.dtype not in (*_INTEGERS, "int32")]
 
 
 def take_census(data: bytes) -> Census:

@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 from tensorflow.lite.python import schema_py_generated as schema
 
+from resnet_backbones.export.contents import FileKernel
 from resnet_backbones.export.litert.flatbuffer import kind_of, read_model
-from resnet_backbones.export.report.kernels import FileKernel
-from resnet_backbones.runtime.engines.litert import dequantize, model_at, quantize
+from resnet_backbones.runtime.engines.base import dequantize, quantize
+from resnet_backbones.runtime.engines.litert import model_at
 from resnet_backbones.runtime.files.metadata import read_metadata
 
 _OPERATOR = schema.BuiltinOperator

@@ -6,7 +6,7 @@ from collections.abc import Collection
 
 import numpy as np
 
-from resnet_backbones.export.litert.census import Census, Operator
+from resnet_backbones.export.contents import Census, Operator
 from resnet_backbones.export.onnx.kernels import WEIGHTED
 from resnet_backbones.export.onnx.nodes import Graph, Node
 from resnet_backbones.export.onnx.pairs import MOVES

@@ -11,6 +11,7 @@ import onnx
 import onnxruntime
 
 from resnet_backbones import runtime
+from resnet_backbones.export.contents import FileKernel
 from resnet_backbones.export.graph import ExportGraph, build_graph
 from resnet_backbones.export.layer_forms import plain_form
 from resnet_backbones.export.onnx.census import take_census
@@ -35,13 +36,12 @@ from resnet_backbones.export.onnx.unsigned import (
     quantize_biases,
     rectify_by_range,
 )
-from resnet_backbones.export.report.kernels import FileKernel
 from resnet_backbones.export.request import Emitted, ExportRequest
 from resnet_backbones.quantization import context
 from resnet_backbones.quantization.float_layers import float_layers
 from resnet_backbones.quantization.hooks import hooks_of
+from resnet_backbones.runtime.engines.base import file_or_content
 from resnet_backbones.runtime.engines.onnxruntime import TYPES
-from resnet_backbones.runtime.engines.programs import file_or_content
 from resnet_backbones.runtime.files.metadata import append_metadata
 from resnet_backbones.tasks import task_facts
 

@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
+from resnet_backbones.export.contents import FileKernel
 from resnet_backbones.export.onnx.nodes import Graph, Node
-from resnet_backbones.export.report.kernels import FileKernel
 
 WEIGHTED = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 

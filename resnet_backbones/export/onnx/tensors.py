@@ -9,8 +9,8 @@ import numpy as np
 import onnx
 import onnxruntime
 
+from resnet_backbones.export.contents import Intermediates
 from resnet_backbones.export.onnx.nodes import Graph, Node
-from resnet_backbones.export.report.layers import Intermediates
 from resnet_backbones.runtime.feeding import Feed
 from resnet_backbones.runtime.files.metadata import read_metadata
 

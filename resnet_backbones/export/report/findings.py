@@ -5,13 +5,11 @@ from __future__ import annotations
 import glob
 import math
 from collections import Counter
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
+from resnet_backbones.export.report.facts import ExportFacts
 from resnet_backbones.export.report.parity import OutputParity
 from resnet_backbones.export.request import QUANTIZED
-
-if TYPE_CHECKING:
-    from resnet_backbones.export.report.report import ExportReport
 
 #: Largest relative difference of a kernel's scale: a few roundings of float32, in which the converter folds batch norm.
 SCALE_ERROR = 1e-5
@@ -30,7 +28,7 @@ class Finding(NamedTuple):
     remedy: str
 
 
-def findings(report: ExportReport) -> list[Finding]:
+def findings(report: ExportFacts) -> list[Finding]:
     """List the failures of a report, each with its remedy; an empty list means that every measurement passes.
 
     Args:
@@ -39,7 +37,33 @@ def findings(report: ExportReport) -> list[Finding]:
     return [*_of_the_share(report), *_of_outputs(report), *_of_kernels(report)]
 
 
-def _of_the_share(report: ExportReport) -> list[Finding]:
+def failures(report: ExportFacts) -> list[str]:
+    """What does not pass, in words."""
+    return [found.failure for found in findings(report)]
+
+
+def next_steps(report: ExportFacts) -> list[str]:
+    """What to do about each failure, or to compare what was not."""
+    steps = dict.fromkeys(found.remedy for found in findings(report))
+    return [*steps] if report.parity else [*steps, COMPARE]
+
+
+def passes(report: ExportFacts) -> bool:
+    """Whether outputs were compared, and everything that was measured passes."""
+    return bool(report.parity) and not findings(report)
+
+
+def verdict(report: ExportFacts) -> str:
+    """The pass or fail line."""
+    failed = failures(report)
+    if failed:
+        return "FAILED: " + "; ".join(failed)
+    if not report.parity:
+        return "NOT COMPARED: the file's outputs were not measured against Keras; give images as parity_data"
+    return "PASSED"
+
+
+def _of_the_share(report: ExportFacts) -> list[Finding]:
     if report.precision not in QUANTIZED:
         return []
     found = []
@@ -63,7 +87,7 @@ def _of_the_share(report: ExportReport) -> list[Finding]:
     return found
 
 
-def _put_in_integers(report: ExportReport) -> str:
+def _put_in_integers(report: ExportFacts) -> str:
     """The remedy for layers that are in float without being excluded, largest number of MACs first."""
     macs: Counter[str] = Counter()
     reasons: dict[str, str] = {}
@@ -86,11 +110,11 @@ def _put_in_integers(report: ExportReport) -> str:
     )
 
 
-def _of_outputs(report: ExportReport) -> list[Finding]:
+def _of_outputs(report: ExportFacts) -> list[Finding]:
     return [Finding(failure, _bring_together(report, one)) for one in report.parity for failure in one.failures]
 
 
-def _bring_together(report: ExportReport, entry: OutputParity) -> str:
+def _bring_together(report: ExportFacts, entry: OutputParity) -> str:
     """The remedy for an output that differs from the Keras model's."""
     if not math.isfinite(entry.cosine):
         return (
@@ -122,7 +146,7 @@ def _bring_together(report: ExportReport, entry: OutputParity) -> str:
     return " ".join(steps)
 
 
-def _of_kernels(report: ExportReport) -> list[Finding]:
+def _of_kernels(report: ExportFacts) -> list[Finding]:
     kernels = report.kernels
     if kernels is None:
         return []

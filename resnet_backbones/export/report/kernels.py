@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from resnet_backbones.export.contents import FileKernel
 from resnet_backbones.export.convolutions import spread_kernel
 from resnet_backbones.export.sources import Sources
 from resnet_backbones.keras_compat import float32_variable
@@ -24,32 +25,6 @@ FOUR_BITS = (
 #: Largest value of a kernel's channel, of those with smaller ones, by LiteRT's converter.
 _LEAST_BOUND = 5e-7
 _HALF_A_STEP = 0.5 + 1e-4  # and what float32 makes of the batch norm's factor
-
-
-@dataclass(frozen=True)
-class FileKernel:
-    """A kernel as a file holds it.
-
-    Attributes:
-        output: name of the tensor its operator computes.
-        values: the integers, in Keras' layout.
-        scales: one, or one a channel of the result.
-        depthwise: whether the operator is a depthwise convolution.
-        bits: of the integers.
-        mended: whether a batch norm folded into it was changed to what LiteRT's converter can quantize.
-        coarser: one a channel of the result, whether it has larger steps than the model's, since its bias would not fit
-            32 bits in those: a batch norm has all but switched it off. ``None``: none has.
-        layer: the layer that has it, where that is known otherwise than by ``output``.
-    """
-
-    output: str
-    values: np.ndarray
-    scales: np.ndarray
-    depthwise: bool = False
-    bits: int = 8
-    mended: bool = False
-    coarser: np.ndarray | None = None
-    layer: Any = None
 
 
 @dataclass(frozen=True)

@@ -9,16 +9,13 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from resnet_backbones.export.litert.census import Census
+from resnet_backbones.export.contents import Census, Intermediates
 from resnet_backbones.export.sources import Sources
 from resnet_backbones.quantization.rules import role_of
 from resnet_backbones.quantization.trace import LeafCall, replaced_calls
 
 #: dB of a tensor without any error.
 EXACT = 200.0
-
-#: Images -> name of a tensor -> its values, and the size of an integer's step.
-Intermediates = Callable[[np.ndarray], dict[str, tuple[np.ndarray, float | None]]]
 
 
 @dataclass(frozen=True)

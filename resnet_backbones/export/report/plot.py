@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from resnet_backbones._util.files import beside, written_whole
 from resnet_backbones.errors import needed
+from resnet_backbones.export.report.facts import ExportFacts
+from resnet_backbones.export.report.findings import passes
 from resnet_backbones.export.report.layers import EXACT
 from resnet_backbones.export.request import QUANTIZED
-
-if TYPE_CHECKING:
-    from resnet_backbones.export.report.report import ExportReport
 
 _MOST_LAYERS = 80  # those where most error enters
 _FARTHEST = 90.0  # dB: more is no error that matters, and would make the other bars short
@@ -43,7 +42,7 @@ def picture_of(path: Path) -> Path:
     return picture
 
 
-def plot_report(report: ExportReport, path: str | os.PathLike[str]) -> None:
+def plot(report: ExportFacts, path: str | os.PathLike[str]) -> None:
     """Draws the operators by type and, where they were measured, the error of layers or outputs.
 
     Args:
@@ -68,13 +67,13 @@ def plot_report(report: ExportReport, path: str | os.PathLike[str]) -> None:
         ax.grid(axis="x", linewidth=0.4)
         ax.set_axisbelow(True)
         ax.tick_params(labelsize=8)
-    verdict = "passed" if report.passed else "failed"
+    verdict = "passed" if passes(report) else "failed"
     figure.suptitle(f"{report.path.name}, {report.precision}, {report.size_bytes / 1e6:.2f} MB: {verdict}", fontsize=11)
     with written_whole(path) as temporary:
         figure.savefig(temporary, format="png", dpi=110, metadata={"Software": _MARK})
 
 
-def _panels(report: ExportReport) -> list[tuple[Any, bool]]:
+def _panels(report: ExportFacts) -> list[tuple[Any, bool]]:
     return [
         (_operators, bool(report.operators)),
         (_outputs, bool(report.parity) or not report.operators),
@@ -82,12 +81,12 @@ def _panels(report: ExportReport) -> list[tuple[Any, bool]]:
     ]
 
 
-def _bars(panel: Any, report: ExportReport) -> int:
+def _bars(panel: Any, report: ExportFacts) -> int:
     counts = {_operators: len({kind for kind, _ in report.operators}), _outputs: len(report.parity)}
     return counts.get(panel, min(_MOST_LAYERS, len(report.layers)))
 
 
-def _operators(report: ExportReport, ax: Any) -> None:
+def _operators(report: ExportFacts, ax: Any) -> None:
     totals: dict[str, int] = {}
     for (kind, _), count in report.operators.items():
         totals[kind] = totals.get(kind, 0) + count
@@ -104,7 +103,7 @@ def _operators(report: ExportReport, ax: Any) -> None:
     ax.legend(fontsize=8, loc="lower right")
 
 
-def _outputs(report: ExportReport, ax: Any) -> None:
+def _outputs(report: ExportFacts, ax: Any) -> None:
     names = [entry.name for entry in report.parity]
     errors = [entry.mean_steps for entry in report.parity]
     ax.barh(names, errors, color=_COLORS["int8"])
@@ -116,7 +115,7 @@ def _outputs(report: ExportReport, ax: Any) -> None:
     ax.set_xlabel(f"mean difference from Keras, {'steps' if in_steps else 'float32'}", fontsize=9)
 
 
-def _layers(report: ExportReport, ax: Any) -> None:
+def _layers(report: ExportFacts, ax: Any) -> None:
     worst = {id(entry) for entry in sorted(report.layers, key=lambda entry: entry.added)[:_MOST_LAYERS]}
     rows = [entry for entry in report.layers if id(entry) in worst]
     places = range(len(rows))

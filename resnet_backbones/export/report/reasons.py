@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from resnet_backbones.export.litert.census import Census, Operator
+from resnet_backbones.export.contents import Census, Operator
 from resnet_backbones.export.sources import Sources
 from resnet_backbones.quantization.float_layers import WhyFloat, float_layers
 

@@ -5,20 +5,18 @@ from __future__ import annotations
 import io
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.table import Table
 
 from resnet_backbones._util.printable import escape
+from resnet_backbones.export.report.facts import ExportFacts
+from resnet_backbones.export.report.findings import next_steps, verdict
 from resnet_backbones.export.report.kernels import FOUR_BITS
 from resnet_backbones.export.report.parity import PART_OF_ITS_OWN, TIMES_ITS_OWN, OutputParity
 from resnet_backbones.export.report.plot import PICTURE_TEXT
 from resnet_backbones.export.request import QUANTIZED
 from resnet_backbones.quantization.rounding_noise import FACTOR_16, NUDGE
-
-if TYPE_CHECKING:
-    from resnet_backbones.export.report.report import ExportReport
 
 _MOST_LAYERS = 15  # shown; the JSON has all of them
 _TAIL = 60  # characters of a tensor's name; its end says most
@@ -31,7 +29,7 @@ class _Table:
     rows: Sequence[tuple[str, ...]]
 
 
-def as_plain_text(report: ExportReport) -> str:
+def render(report: ExportFacts) -> str:
     """The report for a terminal."""
     console = Console(file=io.StringIO(), width=110, no_color=True)
     console.print(escape(_headline(report)), highlight=False, soft_wrap=True)  # a long path must not break the line
@@ -45,7 +43,7 @@ def as_plain_text(report: ExportReport) -> str:
     return console.file.getvalue().rstrip()  # type: ignore[attr-defined]
 
 
-def as_markdown(report: ExportReport, picture: str) -> str:
+def render_markdown(report: ExportFacts, picture: str) -> str:
     """The report as Markdown.
 
     Args:
@@ -64,7 +62,7 @@ def _row(cells: list[str] | tuple[str, ...]) -> str:
     return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
 
 
-def _headline(report: ExportReport) -> str:
+def _headline(report: ExportFacts) -> str:
     head = f"{report.path}  {report.precision}  {report.size_bytes / 1e6:.2f} MB"
     if report.census.macs:
         head += f"  {report.census.macs / 1e9:.3f} GMACs, {100 * report.int8_mac_share:.2f} % in int8"
@@ -73,7 +71,7 @@ def _headline(report: ExportReport) -> str:
     return head
 
 
-def _sentences(report: ExportReport) -> Iterator[str]:
+def _sentences(report: ExportFacts) -> Iterator[str]:
     kernels = report.kernels
     if kernels is not None:
         yield (
@@ -108,14 +106,15 @@ def _sentences(report: ExportReport) -> Iterator[str]:
                 f"Output {entry.name!r}: {100 * (entry.same_class or 0.0):.2f} % of the pixels have the class that "
                 f"Keras gives them, of the worst class {100 * entry.same_class_of_worst:.2f} %."
             )
-    yield report.verdict
+    yield verdict(report)
 
 
-def _next_steps(report: ExportReport, heading: str = "") -> list[str]:
-    return [f"{heading}What to do", "", *(f"- {step}" for step in report.next_steps)] if report.next_steps else []
+def _next_steps(report: ExportFacts, heading: str = "") -> list[str]:
+    steps = next_steps(report)
+    return [f"{heading}What to do", "", *(f"- {step}" for step in steps)] if steps else []
 
 
-def _tables(report: ExportReport) -> Iterator[_Table]:
+def _tables(report: ExportFacts) -> Iterator[_Table]:
     operators = sorted(report.operators.items(), key=lambda item: -item[1])
     if operators:
         rows: list[tuple[str, ...]] = [(kind, dtype, str(count)) for (kind, dtype), count in operators]
@@ -132,7 +131,7 @@ def _tables(report: ExportReport) -> Iterator[_Table]:
         yield _Table("Latency on this machine, in turns", ("file", "threads", "least ms", "median ms", "runs"), rows)
 
 
-def _parity(report: ExportReport) -> _Table:
+def _parity(report: ExportFacts) -> _Table:
     unit = "steps" if report.precision in QUANTIZED else "float32"
     head = ("output", "values", f"max ({unit})", f"mean ({unit})", "within 2 steps", "cosine")
     rows = []
@@ -147,7 +146,7 @@ def _parity_row(name: str, entry: OutputParity) -> tuple[str, ...]:
     return name, str(entry.values), f"{entry.max_steps:.3g}", f"{entry.mean_steps:.3g}", share, f"{entry.cosine:.6f}"
 
 
-def _layers(report: ExportReport) -> _Table:
+def _layers(report: ExportFacts) -> _Table:
     worst = sorted(report.layers, key=lambda entry: entry.added)[:_MOST_LAYERS]
     rows = [(e.layer, f"{e.added:.1f}", f"{e.sqnr:.1f}", f"{e.cosine:.6f}") for e in worst]
     title = f"Where error enters: {len(worst)} of {len(report.layers)} layer calls, worst first"

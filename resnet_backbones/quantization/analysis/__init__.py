@@ -2,88 +2,20 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 from tqdm.auto import tqdm
 
-from resnet_backbones._util.tables import as_text, table
 from resnet_backbones.quantization import context
-from resnet_backbones.quantization.analysis.plot import NO_ERROR, plot_report
+from resnet_backbones.quantization.analysis.report import NO_ERROR, LayerError, QuantizationReport
 from resnet_backbones.quantization.analysis.switches import Source, Switches
 from resnet_backbones.quantization.calibration import image_batches
 from resnet_backbones.quantization.hooks import hooks_of, quantizers_of, range_labels
 from resnet_backbones.quantization.placement.selection import layer_labels
 from resnet_backbones.quantization.trace import replaced_calls
-
-
-@dataclass(frozen=True)
-class LayerError:
-    """The error of one call of one quantized layer.
-
-    Attributes:
-        layer: path of the layer.
-        call: which call of it, from 0.
-        sqnr: signal to quantization noise ratio of what the call returns, in dB: the quantized model against the
-            float one on the same images, so with the error of everything before it.
-        cosine: between the two.
-        alone: SQNR in dB at the *model's outputs* when only this call's ranges and the layer's kernels round.
-        kernel: of that, when only the kernels round; ``None`` without quantized kernels.
-        activations: of that, when only the call's ranges round; ``None`` where it has none of its own.
-    """
-
-    layer: str
-    call: int
-    sqnr: float
-    cosine: float
-    alone: float
-    kernel: float | None
-    activations: float | None
-
-
-@dataclass(frozen=True)
-class QuantizationReport:
-    """What :func:`analyse` found; ``print`` shows it as a table.
-
-    Attributes:
-        model: name of the model.
-        images: how many images it was measured on.
-        output_sqnr: SQNR in dB of the quantized model at its outputs.
-        layers: the calls, those that do the outputs most harm first.
-    """
-
-    model: str
-    images: int
-    output_sqnr: float
-    layers: tuple[LayerError, ...]
-
-    def to_dict(self) -> dict[str, Any]:
-        """Everything as plain values, for JSON."""
-        return asdict(self)
-
-    def plot(self, path: str | os.PathLike[str], *, most: int = 40) -> None:
-        """Draws a bar chart, written whole or not at all; needs matplotlib.
-
-        Args:
-            path: where the PNG shall be.
-            most: how many calls to show, worst first.
-        """
-        plot_report(self, path, most)
-
-    def __str__(self) -> str:
-        rows = (
-            (row.layer, str(row.call), *map(_decibel, (row.alone, row.kernel, row.activations)), _decibel(row.sqnr),
-             f"{row.cosine:.5f}")
-            for row in self.layers
-        )  # fmt: skip
-        figures = ("call", "alone dB", "kernel dB", "ranges dB", "at it dB", "cosine")
-        head = f"{self.model} on {self.images} images: SQNR at the outputs {self.output_sqnr:.1f} dB"
-        note = "alone, kernel, ranges: at the model's outputs, only these rounding. at it: all rounding, at the layer."
-        return as_text(head, table("Error by layer call, worst first", ("layer",), figures, rows), note)
 
 
 def analyse(model: Any, data: Any, *, batch_size: int = 16) -> QuantizationReport:
@@ -233,7 +165,3 @@ def _floats(outputs: Any) -> list[tf.Tensor]:
     """The tensors of floating type in a nest, as float32."""
     flat = [tf.convert_to_tensor(value) for value in tf.nest.flatten(outputs)]
     return [tf.cast(value, tf.float32) for value in flat if value.dtype.is_floating]
-
-
-def _decibel(value: float | None) -> str:
-    return "-" if value is None else "exact" if value >= NO_ERROR else f"{value:.1f}"

@@ -21,8 +21,8 @@ from typing import Any
 
 import numpy as np
 
+from resnet_backbones._util.gate import UnreadableFileError, regular_file
 from resnet_backbones.weights.arrays import Array
-from resnet_backbones.weights.gate import UnreadableFileError, regular_file
 from resnet_backbones.weights.readers import npz
 
 _FORMAT = 1

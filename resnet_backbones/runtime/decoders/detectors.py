@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from resnet_backbones.runtime.boxes import FORMATS, from_yxyx, is_relative, to_yxyx
 from resnet_backbones.runtime.decoders.anchors import cell_centres, count_anchors, generate_anchors
-from resnet_backbones.runtime.decoders.boxes import FORMATS, from_yxyx, is_relative, to_yxyx
 from resnet_backbones.runtime.decoders.decoder import Decoder, Request, output_of, sigmoid, softmax
 from resnet_backbones.runtime.decoders.nms import suppress, suppress_per_class
 from resnet_backbones.runtime.files.schema import LARGEST_SIDE, MOST_DETECTIONS, Values

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from resnet_backbones.runtime.engines.programs import check_input, file_or_content
+from resnet_backbones.runtime.engines.base import check_input, file_or_content, quantize
 from resnet_backbones.runtime.outputs import Output
 
 
@@ -126,23 +126,3 @@ def _shape(detail: dict[str, Any]) -> tuple[int | None, ...]:
     signature = detail.get("shape_signature", [])
     sizes = signature if len(signature) == len(detail["shape"]) else detail["shape"]
     return tuple(None if size < 0 else int(size) for size in sizes)
-
-
-def quantize(values: np.ndarray, detail: dict[str, Any]) -> np.ndarray:
-    """Floats to a tensor's own type by its scale and zero point.
-
-    Halves round up, as fake-quantization in training does (LiteRT's QUANTIZE rounds them away from zero: the same
-    for values above zero).
-    """
-    dtype = np.dtype(detail["dtype"])
-    if dtype.kind not in "iu":
-        return np.ascontiguousarray(values, dtype)
-    scale, zero_point = detail["quantization"]
-    limits = np.iinfo(dtype)
-    steps = np.floor(values / np.float32(scale or 1.0) + np.float32(0.5)) + zero_point
-    return np.clip(steps, limits.min, limits.max).astype(dtype)
-
-
-def dequantize(values: np.ndarray, detail: dict[str, Any]) -> np.ndarray:
-    """A tensor's values as float32; integers that carry no scale (class numbers, say) stay as they are."""
-    return Output(values, *detail["quantization"]).floats()

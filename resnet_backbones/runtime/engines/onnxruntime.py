@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from resnet_backbones.runtime.engines.programs import check_input, file_or_content, to_input
+from resnet_backbones.runtime.engines.base import check_input, file_or_content, to_input
 from resnet_backbones.runtime.outputs import Output
 
 TYPES = {

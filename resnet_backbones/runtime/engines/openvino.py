@@ -10,8 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from resnet_backbones.runtime.engines.litert import quantize
-from resnet_backbones.runtime.engines.programs import check_input, file_or_content, to_input
+from resnet_backbones.runtime.engines.base import check_input, file_or_content, quantize, to_input
 from resnet_backbones.runtime.files.flatbuffer import End, holds_four_bits, read_ends
 from resnet_backbones.runtime.outputs import Output
 

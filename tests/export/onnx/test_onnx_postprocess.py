@@ -7,7 +7,7 @@ import onnxruntime
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from resnet_backbones.export.litert.census import Census
+from resnet_backbones.export.contents import Census
 from resnet_backbones.export.onnx.postprocess import with_post_processing
 from resnet_backbones.export.request import Emitted
 from resnet_backbones.runtime.decoders import Request, SuppressedDecoder

@@ -1,4 +1,4 @@
-"""Programs: exported files as functions of arrays, each on the engine that runs it."""
+"""Which engine runs a file."""
 
 from __future__ import annotations
 
@@ -6,48 +6,11 @@ import difflib
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Protocol
 
-import numpy as np
-
-from resnet_backbones.runtime.outputs import Output
+from resnet_backbones.runtime.engines.base import Program
 
 MOST_THREADS = 1024
 _SUFFIXES = {".tflite": "litert", ".onnx": "onnxruntime"}
-
-
-class Program(Protocol):
-    """A file with one input, ready to run; safe to share between threads."""
-
-    @property
-    def input_shape(self) -> tuple[int | None, ...]:
-        """The input's shape as the file has it, batch first; a batch of ``None`` is any number of images."""
-
-    @property
-    def output_shapes(self) -> dict[str, tuple[int | None, ...]]:
-        """Shapes by output name; ``None`` where a size is open."""
-
-    def encoded(self, values: np.ndarray) -> np.ndarray:
-        """Float32 in the graph's own units, of any shape, as the type that the input has; quantized where it is."""
-
-    def __call__(self, batch: np.ndarray) -> dict[str, Output]:
-        """Runs one batch.
-
-        Args:
-            batch: of :attr:`input_shape`, encoded.
-
-        Returns:
-            Outputs by name.
-        """
-
-    def prepared(self, batch: np.ndarray) -> Callable[[], object]:
-        """Feeds a batch and returns a function that runs the engine on it and nothing else, for timing.
-
-        It takes turns with predictions in other threads where the engine runs one batch at a time.
-
-        Args:
-            batch: as for calling.
-        """
 
 
 def _litert(path: Path, num_threads: int | None) -> Program:
@@ -120,47 +83,3 @@ def choose_backend(path: Path, backend: str | None) -> str:
             + (f"use backend={' or '.join(map(repr, fitting))}." if fitting else "no backend runs this kind of file.")
         )
     return backend
-
-
-def named_in_utf8(path: str | os.PathLike[str]) -> bool:
-    """Whether a path is text in UTF-8, which engines want; on Linux a name may be any bytes."""
-    return not any("\ud800" <= letter <= "\udfff" for letter in os.fspath(path))
-
-
-def file_or_content(path: str | os.PathLike[str]) -> str | bytes:
-    """What an engine is given: the path, or the file's content where no engine can say its name."""
-    return os.fspath(path) if named_in_utf8(path) else Path(path).read_bytes()
-
-
-def to_input(values: np.ndarray, dtype: Any) -> np.ndarray:
-    """Floats as a graph's input wants them; integer inputs are rounded and clipped.
-
-    Args:
-        values: float32.
-        dtype: of the graph's input.
-    """
-    dtype = np.dtype(dtype)
-    if dtype.kind in "iu":
-        limits = np.iinfo(dtype)
-        values = np.clip(np.floor(values + np.float32(0.5)), limits.min, limits.max)
-    return np.ascontiguousarray(values, dtype)
-
-
-def check_input(path: Path, shape: tuple[int | None, ...], names: list[str]) -> None:
-    """Refuses what the runtime cannot feed.
-
-    Args:
-        path: the file.
-        shape: of its first input; ``None`` where a size is open.
-        names: of all its inputs.
-
-    Raises:
-        ValueError: several inputs, or an open size other than the batch.
-    """
-    if len(names) != 1:
-        raise ValueError(f"{path} takes {len(names)} inputs {names}; the runtime runs models of one input.")
-    if None in shape[1:] or not shape:
-        raise ValueError(
-            f"{path} takes an input of open size {list(shape)}; the runtime needs a fixed one. Export a model built "
-            "with a static input_shape."
-        )

@@ -1,0 +1,87 @@
+"""What came out of an export, measured on the file itself."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from resnet_backbones.export.contents import Census, Operator
+from resnet_backbones.export.report.kernels import KernelParity
+from resnet_backbones.export.report.latency import Latency
+from resnet_backbones.export.report.layers import LayerParity
+from resnet_backbones.export.report.parity import OutputParity
+from resnet_backbones.export.request import QUANTIZED
+from resnet_backbones.quantization.float_layers import WhyFloat
+
+
+@dataclass
+class ExportFacts:
+    """What is in an exported file, and how close it is to the Keras model: :class:`ExportReport` without its judgement.
+
+    Attributes:
+        path: the file.
+        precision: as in ``ExportRequest``.
+        size_bytes: of the file, or of everything in the folder.
+        census: operators and multiply-accumulates, read from the file; empty for formats that hold a Keras graph.
+        left_in_float: path of a layer below the model -> why it has no int8 form.
+        float_reasons: output tensor -> why its operator is not in integers, where the model's layers tell.
+        parity: one entry an output; empty where nothing was compared.
+        compared_on: ``"parity_data"``, or without it ``"calibration data"`` or ``"random data"``; empty where
+            nothing was compared.
+        kernels: the file's integer kernels against the Keras model's; ``None`` for a float file.
+        layers: one entry a layer call, on the parity data; empty when not asked for.
+        latency: one entry a file timed; empty when not asked for.
+        int8_share_wanted: least share of the multiply-accumulates in int8 that passes, of those that no pattern and no
+            scheme left in float.
+        format: a name in ``formats.FORMATS``.
+    """
+
+    path: Path
+    precision: str
+    size_bytes: int
+    census: Census
+    left_in_float: dict[str, str] = field(default_factory=dict)
+    float_reasons: dict[str, WhyFloat] = field(default_factory=dict)
+    parity: list[OutputParity] = field(default_factory=list)
+    kernels: KernelParity | None = None
+    layers: list[LayerParity] = field(default_factory=list)
+    latency: list[Latency] = field(default_factory=list)
+    int8_share_wanted: float = 0.99
+    format: str = "litert"
+    compared_on: str = ""
+
+    @property
+    def operators(self) -> dict[tuple[str, str], int]:
+        """(operator, type) -> how many, e.g. ``("CONV_2D", "int8"): 20``."""
+        return self.census.counts()
+
+    @property
+    def int8_mac_share(self) -> float:
+        """Share of multiply-accumulates computed in int8, 0 to 1, counted from the file."""
+        return self.census.int8_share
+
+    @property
+    def chosen_float_mac_share(self) -> float:
+        """Share of multiply-accumulates in float because a pattern or the scheme says so, 0 to 1."""
+        chosen = {output for output, why in self.float_reasons.items() if why.chosen}
+        macs = sum(operator.macs for operator in self.census.not_int8() if operator.output in chosen)
+        return macs / self.census.macs if self.census.macs else 0.0
+
+    @property
+    def float_operators(self) -> dict[str, str]:
+        """Every operator that is not int8, by its output tensor, and why."""
+        if self.precision not in QUANTIZED:
+            return {op.output: f"{op.kind}: the file was exported as {self.precision}" for op in self.census.not_int8()}
+        return {op.output: f"{op.kind}: {self._reason(op)}" for op in self.census.not_int8()}
+
+    def _reason(self, operator: Operator) -> str:
+        if operator.output in self.float_reasons:
+            return self.float_reasons[operator.output].text
+        names = [f"/{name}/" for tensor in (operator.output, *operator.inputs) for name in tensor.split(";")]
+        for layer, reason in self.left_in_float.items():
+            if any(f"/{layer}/" in name for name in names):
+                return reason
+        return (
+            "no range on its output: the scheme wants none there, or it follows an operation that is no layer, or a "
+            "layer that was excluded"
+        )
