@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import resnet_backbones as rb
-from tests.small_nets import SPEC
+from tests.support.nets import SPEC
 
 SIZE = 64
 

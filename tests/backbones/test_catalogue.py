@@ -1,8 +1,8 @@
 """The whole registry: every network runs, trains, is saved and says the truth about itself.
 
 Networks of the same parts differ in how many and how wide they are, so the slow checks run once for each kind, on a
-small network of the same parts (``shrinking.py``); the names it stands for are in the test's id. What depends on size
-is checked for every name at full size.
+small network of the same parts (tests/support/shrinking.py); the names it stands for are in the test's id. What
+depends on size is checked for every name at full size.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from resnet_backbones.backbones.info import distinct_architectures
 from resnet_backbones.backbones.model import SpecBackbone
 from resnet_backbones.backbones.specs import spec_from_dict
 from resnet_backbones.keras_compat import IS_KERAS_3, keras
-from tests.shrinking import shrunken
+from tests.support.shrinking import shrunken
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "catalogue.md"
 INFOS = catalogue.own_infos()

@@ -9,7 +9,7 @@ import pytest
 
 import resnet_backbones as rb
 from resnet_backbones.keras_compat import keras
-from tests.small_nets import images, randomise
+from tests.support.nets import images, randomise
 
 DARK = rb.DarkNetSpec(depths=(1, 2, 1), widths=(16, 24, 32), stem_widths=(8,))
 CSP = DARK.replace(

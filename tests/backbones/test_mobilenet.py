@@ -12,7 +12,7 @@ import resnet_backbones as rb
 from resnet_backbones.backbones.cost import outline
 from resnet_backbones.backbones.mobilenet.spec import round_channels
 from resnet_backbones.keras_compat import keras
-from tests.small_nets import images, randomise
+from tests.support.nets import images, randomise
 
 V2 = rb.MobileNetSpec(
     stages=(

@@ -7,7 +7,7 @@ import warnings
 import pytest
 
 import resnet_backbones as rb
-from tests.small_nets import images, randomise
+from tests.support.nets import images, randomise
 
 X = rb.RegNetSpec(depth=6, w0=8, wa=6.0, wm=2.0, group_width=4, stem_width=8)
 SPECS = {"x": X, "y": X.replace(se_ratio=0.25), "same": X.replace(padding="same", se_ratio=0.25)}

@@ -10,7 +10,7 @@ import pytest
 import resnet_backbones as rb
 from resnet_backbones.backbones.common.attention import eca_kernel, squeezed
 from resnet_backbones.keras_compat import keras
-from tests.small_nets import images, randomise
+from tests.support.nets import images, randomise
 
 BASIC = rb.ResNetSpec(block="basic", depths=(1, 1), widths=(8, 16), stem_width=8)
 NECK = BASIC.replace(block="bottleneck")

@@ -12,7 +12,7 @@ from resnet_backbones.backbones.block_registry import _blocks
 from resnet_backbones.backbones.cost import outline
 from resnet_backbones.keras_compat import keras
 from resnet_backbones.layers.channels import ChannelPad
-from tests.small_nets import images, randomise
+from tests.support.nets import images, randomise
 
 BASIC = rb.ResNetSpec(block="preact_basic", depths=(1, 2, 1), widths=(8, 16, 24), stem_width=8)
 SPECS = {

@@ -29,7 +29,7 @@ from tqdm import tqdm
 import resnet_backbones as rb
 from resnet_backbones._util.files import written_whole
 from resnet_backbones.keras_compat import keras
-from tests.small_nets import randomise
+from tests.support.nets import randomise
 
 from .int8_catalogue import photograph_patches
 

@@ -25,7 +25,7 @@ from tqdm import tqdm
 
 import resnet_backbones as rb
 from resnet_backbones.keras_compat import keras
-from tests.small_nets import randomise
+from tests.support.nets import randomise
 
 ROOT = Path(__file__).resolve().parents[2]
 # What must not be float: LiteRT's names of convolutions, additions, multiplications and pooling.

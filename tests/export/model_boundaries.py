@@ -6,7 +6,7 @@ import numpy as np
 
 from resnet_backbones.keras_compat import keras
 from resnet_backbones.layers import BatchNormalization
-from tests.small_nets import randomise
+from tests.support.nets import randomise
 
 layers = keras.layers
 IMAGES = np.random.default_rng(0).uniform(0, 1, (8, 8, 8, 3)).astype("float32")

@@ -8,7 +8,7 @@ import pytest
 import resnet_backbones as rb
 from resnet_backbones.keras_compat import DEPTHWISE_KERNEL, keras
 from resnet_backbones.quantization.hooks import hooks_of
-from tests.small_nets import images
+from tests.support.nets import images
 
 layers = keras.layers
 KINDS = {

@@ -7,7 +7,7 @@ import pytest
 import resnet_backbones as rb
 from resnet_backbones.adapters import keras_cv
 from resnet_backbones.keras_compat import keras
-from tests.small_nets import SPEC, images, randomise
+from tests.support.nets import SPEC, images, randomise
 
 layers = keras.layers
 BETWEEN = {

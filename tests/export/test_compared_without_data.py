@@ -9,7 +9,7 @@ import resnet_backbones as rb
 from resnet_backbones.export.report import verify
 from resnet_backbones.export.report.own_images import own_images
 from resnet_backbones.keras_compat import keras
-from tests.small_nets import images, randomise
+from tests.support.nets import images, randomise
 
 layers = keras.layers
 

@@ -8,7 +8,7 @@ import tensorflow as tf
 
 import resnet_backbones as rb
 from resnet_backbones.keras_compat import keras
-from tests.small_nets import images
+from tests.support.nets import images
 
 layers = keras.layers
 

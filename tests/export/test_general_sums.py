@@ -9,7 +9,7 @@ import resnet_backbones as rb
 from resnet_backbones.export.litert.flatbuffer import kind_of, read_model
 from resnet_backbones.export.litert.general_sums import with_general_sums
 from resnet_backbones.keras_compat import keras
-from tests.small_nets import images
+from tests.support.nets import images
 
 layers = keras.layers
 PICTURES = images(4, 6, 6, 3)

@@ -6,7 +6,7 @@ import pytest
 
 import resnet_backbones as rb
 from resnet_backbones.keras_compat import keras
-from tests.small_nets import images
+from tests.support.nets import images
 
 
 @pytest.mark.parametrize("scheme", ["edge_int8", "portable_int8"])

@@ -10,7 +10,7 @@ from resnet_backbones.export.litert.flatbuffer import read_model
 from resnet_backbones.keras_compat import DEPTHWISE_KERNEL, keras
 from resnet_backbones.quantization import hooks_of, kernel_quantizer
 from resnet_backbones.quantization.quantizers import read
-from tests.small_nets import images, randomise
+from tests.support.nets import images, randomise
 
 layers = keras.layers
 

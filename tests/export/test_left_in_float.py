@@ -7,7 +7,7 @@ import pytest
 
 import resnet_backbones as rb
 from resnet_backbones.keras_compat import keras
-from tests.small_nets import randomise
+from tests.support.nets import randomise
 
 layers = keras.layers
 IMAGES = np.random.default_rng(0).uniform(-1, 1, (8, 16, 16, 3)).astype("float32")

@@ -12,7 +12,7 @@ from ai_edge_litert.interpreter import Interpreter
 import resnet_backbones as rb
 from resnet_backbones.keras_compat import keras
 from resnet_backbones.runtime import read_metadata
-from tests.small_nets import images, randomise
+from tests.support.nets import images, randomise
 
 layers = keras.layers
 

@@ -10,7 +10,7 @@ import resnet_backbones as rb
 from resnet_backbones.export.litert.flatbuffer import read_model
 from resnet_backbones.keras_compat import keras
 from resnet_backbones.quantization import Scheme
-from tests.small_nets import images, randomise
+from tests.support.nets import images, randomise
 
 layers = keras.layers
 KERNEL_TYPES = {schema.TensorType.INT4: "int4", schema.TensorType.INT8: "int8"}

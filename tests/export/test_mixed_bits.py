@@ -10,7 +10,7 @@ import pytest
 
 import resnet_backbones as rb
 from resnet_backbones.keras_compat import activation_function, keras
-from tests.small_nets import images, randomise
+from tests.support.nets import images, randomise
 
 layers = keras.layers
 IMAGES = images(32, 8, 8, 4)

@@ -7,7 +7,7 @@ import pytest
 
 import resnet_backbones as rb
 from resnet_backbones.keras_compat import global_policy, keras
-from tests.small_nets import images
+from tests.support.nets import images
 
 layers = keras.layers
 WAYS = {

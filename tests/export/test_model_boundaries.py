@@ -10,7 +10,7 @@ import pytest
 import resnet_backbones as rb
 from resnet_backbones.keras_compat import keras
 from tests.export.model_boundaries import IMAGES, WRAPPERS, net
-from tests.small_nets import randomise
+from tests.support.nets import randomise
 
 layers = keras.layers
 SCHEMES = ("edge_int8", "gpu_int8", "portable_int8")

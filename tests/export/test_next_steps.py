@@ -17,7 +17,7 @@ from resnet_backbones.export.report.report import ExportReport
 from resnet_backbones.export.report.text import render_markdown
 from resnet_backbones.keras_compat import keras
 from resnet_backbones.quantization.float_layers import WhyFloat
-from tests.small_nets import images, randomise
+from tests.support.nets import images, randomise
 
 layers = keras.layers
 NAN = float("nan")

@@ -10,7 +10,7 @@ import resnet_backbones as rb
 from resnet_backbones.keras_compat import IS_KERAS_3, keras
 from resnet_backbones.keras_compat.operations import operations_of
 from resnet_backbones.quantization import quantization_of
-from tests.small_nets import images
+from tests.support.nets import images
 
 layers = keras.layers
 PICTURES = images(8, 6, 6, 3)

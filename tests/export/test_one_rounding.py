@@ -10,7 +10,7 @@ import tensorflow as tf
 
 import resnet_backbones as rb
 from resnet_backbones.keras_compat import keras
-from tests.small_nets import images
+from tests.support.nets import images
 
 layers = keras.layers
 RECTIFIERS = {"relu": layers.ReLU, "relu6": lambda: layers.ReLU(6.0), "relu to 3": lambda: layers.ReLU(3.0)}

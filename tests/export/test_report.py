@@ -22,7 +22,7 @@ from resnet_backbones.export.report.report import ExportReport
 from resnet_backbones.export.request import ExportRequest
 from resnet_backbones.keras_compat import keras
 from resnet_backbones.tasks import TaskDescriptor, register_task
-from tests.small_nets import images, randomise
+from tests.support.nets import images, randomise
 
 layers = keras.layers
 REQUEST = ExportRequest("litert", "int8")

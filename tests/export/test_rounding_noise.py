@@ -23,7 +23,7 @@ from resnet_backbones.export.report.parity import (
 from resnet_backbones.export.request import ExportRequest
 from resnet_backbones.keras_compat import keras
 from resnet_backbones.quantization import rounding_noise as noise
-from tests.small_nets import images
+from tests.support.nets import images
 from tests.sweeps.rules import wanted_of, within_a_step_of_itself
 
 REQUEST = ExportRequest("litert", "int8")

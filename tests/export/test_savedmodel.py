@@ -13,7 +13,7 @@ import tensorflow as tf
 
 import resnet_backbones as rb
 from resnet_backbones.keras_compat import keras
-from tests.small_nets import SPEC
+from tests.support.nets import SPEC
 
 
 @pytest.fixture(scope="module")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 import resnet_backbones as rb
-from tests.small_nets import SPEC
+from tests.support.nets import SPEC
 
 from .conftest import randomise_batch_norms
 

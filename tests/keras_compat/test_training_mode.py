@@ -9,7 +9,7 @@ import pytest
 
 import resnet_backbones as rb
 from resnet_backbones.keras_compat import keras
-from tests.small_nets import moving_statistics
+from tests.support.nets import moving_statistics
 
 layers = keras.layers
 SPEC = rb.ResNetSpec(block="basic", depths=(1, 1), widths=(8, 8), stem_width=8)

@@ -7,7 +7,7 @@ import pytest
 
 import resnet_backbones as rb
 from resnet_backbones.keras_compat import keras
-from tests.small_nets import SPEC
+from tests.support.nets import SPEC
 
 
 @pytest.fixture(scope="session")

@@ -8,7 +8,7 @@ import pytest
 import resnet_backbones as rb
 from resnet_backbones.keras_compat import keras
 from resnet_backbones.quantization import analyse, hooks_of, quantize_post_training, suggest_exclusions
-from tests.small_nets import SPEC, randomise
+from tests.support.nets import SPEC, randomise
 
 
 def spoilt_detector():

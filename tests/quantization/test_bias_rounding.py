@@ -12,7 +12,7 @@ from resnet_backbones.export.request import ExportRequest
 from resnet_backbones.keras_compat import float32_variable, keras
 from resnet_backbones.quantization import context
 from resnet_backbones.quantization.hooks import hook_of, hooks_of
-from tests.small_nets import images, randomise
+from tests.support.nets import images, randomise
 
 layers = keras.layers
 SIZE = 16

@@ -11,7 +11,7 @@ from resnet_backbones.keras_compat import keras
 from resnet_backbones.quantization import Scheme, hooks_of, quantization_of, quantizers_of
 from resnet_backbones.quantization.quantizers import ActivationQuantizer, BatchNormFreeze
 from resnet_backbones.quantization.schedule_state import ScheduleState
-from tests.small_nets import SPEC
+from tests.support.nets import SPEC
 
 layers = keras.layers
 

@@ -15,7 +15,7 @@ from resnet_backbones.export.request import ExportRequest
 from resnet_backbones.keras_compat import keras
 from resnet_backbones.quantization.float_layers import float_layers
 from resnet_backbones.quantization.placement.selection import Selection, layer_labels, layer_patterns
-from tests.small_nets import images, randomise
+from tests.support.nets import images, randomise
 
 layers = keras.layers
 DATA = images(4, 8, 8, 4)

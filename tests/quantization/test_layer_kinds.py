@@ -9,7 +9,7 @@ import tensorflow as tf
 import resnet_backbones as rb
 from resnet_backbones.keras_compat import IS_KERAS_3, activation_function, keras
 from resnet_backbones.quantization import Rule, quantizers_of, register_quantization_rule, rules
-from tests.small_nets import images, randomise
+from tests.support.nets import images, randomise
 
 layers = keras.layers
 

@@ -20,7 +20,7 @@ from resnet_backbones.keras_compat import IS_KERAS_3, keras
 from resnet_backbones.quantization import hooks_of, quantization_of, quantize_aware, quantizers_of
 from tests.quantization.saving_cases import CASES, IMAGES, assert_same, facts, quantized, sequential, subclassed
 from tests.quantization.saving_cases import classifier as build_classifier
-from tests.small_nets import SPEC
+from tests.support.nets import SPEC
 
 FRESH_PROCESS = """
     import sys

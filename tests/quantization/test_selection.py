@@ -11,7 +11,7 @@ from resnet_backbones.quantization.placement import place
 from resnet_backbones.quantization.placement.selection import Bits, Selection, layer_paths
 from resnet_backbones.quantization.trace import Trace
 from resnet_backbones.schemes import get_scheme
-from tests.small_nets import SPEC
+from tests.support.nets import SPEC
 
 from .test_placement import conv_bn
 

@@ -13,7 +13,7 @@ import resnet_backbones as rb
 from resnet_backbones.keras_compat import keras
 from resnet_backbones.quantization import hooks_of, quantization_of, quantize_aware, quantizers_of
 from resnet_backbones.quantization.strip import quantization_state, restore_quantization, strip_quantization
-from tests.small_nets import SPEC
+from tests.support.nets import SPEC
 
 layers = keras.layers
 

@@ -9,7 +9,7 @@ import pytest
 
 import resnet_backbones as rb
 from resnet_backbones.keras_compat import IS_KERAS_3, keras
-from tests.shrinking import shrunken
+from tests.support.shrinking import shrunken
 
 BACKBONE = rb.ResNetSpec(block="basic", depths=(1, 1, 1, 1), widths=(8, 16, 24, 32), stem_width=8)
 LABELS = {

@@ -9,7 +9,7 @@ import resnet_backbones as rb
 from resnet_backbones.keras_compat import IS_KERAS_3, keras
 from resnet_backbones.quantization.sparsity import KeepSparsity
 from tests.quantization.tiny import int8_kernels, kernels
-from tests.shrinking import shrunken
+from tests.support.shrinking import shrunken
 
 pytestmark = pytest.mark.skipif(IS_KERAS_3, reason="TFMOT rewrites tf_keras models only")
 

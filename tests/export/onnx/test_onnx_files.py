@@ -12,7 +12,7 @@ import pytest
 import resnet_backbones as rb
 from resnet_backbones.keras_compat import keras
 from resnet_backbones.quantization.hooks import hooks_of
-from tests.small_nets import randomise
+from tests.support.nets import randomise
 
 FILES = ("float_detector", "for_tensorrt", "for_runtime", "edge_file")
 

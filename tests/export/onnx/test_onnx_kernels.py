@@ -12,7 +12,7 @@ from resnet_backbones.export.onnx import emitter
 from resnet_backbones.export.report.kernels import compare_kernels
 from resnet_backbones.export.request import ExportRequest
 from resnet_backbones.keras_compat import keras
-from tests.small_nets import images
+from tests.support.nets import images
 
 from .test_onnx_passes import batch_norm
 

@@ -17,7 +17,7 @@ from resnet_backbones.export.onnx.tensors import intermediates
 from resnet_backbones.export.report import verify
 from resnet_backbones.export.request import ExportRequest
 from resnet_backbones.keras_compat import keras
-from tests.small_nets import images, randomise
+from tests.support.nets import images, randomise
 
 layers = keras.layers
 WEIGHTED = ["stem", "middle", "second", "shortcut", "wide", "apart", "point", "last"]

@@ -9,7 +9,7 @@ import pytest
 import resnet_backbones as rb
 from resnet_backbones.keras_compat import keras
 from resnet_backbones.quantization import get_scheme
-from tests.small_nets import images
+from tests.support.nets import images
 
 layers = keras.layers
 BY_SCHEME = (

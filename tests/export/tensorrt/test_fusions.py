@@ -7,7 +7,7 @@ import pytest
 
 import resnet_backbones as rb
 from resnet_backbones.keras_compat import keras
-from tests.small_nets import randomise
+from tests.support.nets import randomise
 from tests.sweeps.fusions import ACTIVATIONS, AFTER, BEFORE, attempt
 
 layers = keras.layers
