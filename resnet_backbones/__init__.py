@@ -19,7 +19,7 @@ _NAMES = {
     "KeepSparsity": "quantization",
     "MobileNetSpec": "backbones.mobilenet.spec",
     "MobileStage": "backbones.mobilenet.spec",
-    "Preprocessing": "backbones.preprocessing",
+    "Preprocessing": "backbones.spec_values",
     "QuantizationSchedule": "quantization",
     "RegNetSpec": "backbones.regnet.spec",
     "ResNetSpec": "backbones.resnet.spec",
@@ -97,11 +97,11 @@ if TYPE_CHECKING:
     from resnet_backbones.backbones.info import BackboneInfo, backbone_info, list_backbones, list_families
     from resnet_backbones.backbones.mobilenet.spec import MobileNetSpec, MobileStage
     from resnet_backbones.backbones.model import Backbone, from_model
-    from resnet_backbones.backbones.preprocessing import Preprocessing
     from resnet_backbones.backbones.registry import register_backbone
     from resnet_backbones.backbones.regnet.spec import RegNetSpec
     from resnet_backbones.backbones.resnet.spec import ResNetSpec
     from resnet_backbones.backbones.spec import BackboneSpec
+    from resnet_backbones.backbones.spec_values import Preprocessing
     from resnet_backbones.export import ExportReport, export_model
     from resnet_backbones.factory import create_backbone
     from resnet_backbones.layers import ResidualBlock, ResidualUpBlock

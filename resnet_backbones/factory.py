@@ -109,7 +109,7 @@ def create_backbone(
 
 def _pretrained(entry: BackboneEntry | None, weights: Any) -> str:
     """The address of the weights that ``pretrained=True`` takes."""
-    from resnet_backbones.backbones.published import licence_of
+    from resnet_backbones.backbones.catalogue import licence_of
     from resnet_backbones.weights.published import first_source, source_of
 
     if weights is not None or entry is None:

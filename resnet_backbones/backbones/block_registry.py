@@ -35,15 +35,13 @@ class BlockEntry:
 
 _RESNET = "resnet_backbones.backbones.resnet"
 _blocks: dict[str, BlockEntry] = {
-    block.name: block
-    for block in (
-        BlockEntry("basic", f"{_RESNET}.basic:basic", 1, _RESNET),
-        BlockEntry("bottleneck", f"{_RESNET}.bottleneck:bottleneck", 4, _RESNET),
-        BlockEntry("preact_basic", f"{_RESNET}.preact_basic:preact_basic", 1, _RESNET, True),
-        BlockEntry(
-            "preact_bottleneck", f"{_RESNET}.preact_bottleneck:preact_bottleneck", 4, _RESNET, preactivation=True
-        ),
-        BlockEntry("bottle2neck", f"{_RESNET}.bottle2neck:bottle2neck", 4, _RESNET),
+    name: BlockEntry(name, f"{_RESNET}.blocks:{name}", expansion, _RESNET, name.startswith("preact"))
+    for name, expansion in (
+        ("basic", 1),
+        ("bottleneck", 4),
+        ("preact_basic", 1),
+        ("preact_bottleneck", 4),
+        ("bottle2neck", 4),
     )
 }
 plugins.note_table(_blocks)

@@ -1,17 +1,79 @@
-"""The parts blocks, stems and networks are made of. Knows no Keras: what makes the layers is a subclass.
+"""The parts that blocks, stems and networks are made of, and the network of a spec. Knows no Keras.
 
-``KerasParts`` adds Keras layers to a functional graph; ``Sketch`` follows shapes and counts, so that parameters,
-multiply-accumulates and levels of a backbone are known before anything is built.
+What makes the layers is a subclass of ``Parts``. ``KerasParts`` adds Keras layers to a functional graph; ``Sketch``
+follows shapes and counts, so that parameters, multiply-accumulates and levels of a backbone are known before anything
+is built.
 """
 
 from __future__ import annotations
 
+import importlib
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Any
 
-from resnet_backbones.backbones.shortcuts import SHORTCUTS
 from resnet_backbones.backbones.spec import BackboneSpec, BlockPlan
+
+
+def conv_shortcut(net: Any, x: Any, plan: BlockPlan, channels: int, *, norm: bool = True) -> Any:
+    """A strided 1x1 convolution and batch norm (option B of https://arxiv.org/abs/1512.03385).
+
+    ``shortcut_kernel`` widens the kernel where the block strides, or dilates in place of a stride.
+    """
+    kernel = net.spec.shortcut_kernel if plan.strides > 1 or plan.dilation > 1 else 1
+    dilation = plan.first_dilation if kernel > 1 else 1
+    x = net.conv(x, channels, kernel, f"{plan.name}_shortcut", "", strides=plan.strides, dilation=dilation)
+    return net.norm(x, f"{plan.name}_shortcut", "") if norm else x
+
+
+def avg_pool_shortcut(net: Any, x: Any, plan: BlockPlan, channels: int, *, norm: bool = True) -> Any:
+    """Average pooling, then the 1x1 convolution: no pixel is thrown away (https://arxiv.org/abs/1812.01187)."""
+    place = f"{plan.name}_shortcut"
+    if plan.strides > 1:
+        # An odd row or column left over is averaged over the pixels it has: "same" does that.
+        x = net.avg_pool(x, f"{place}_pool", 2, plan.strides, "same")
+    elif plan.dilation > 1:
+        # timm's dilated form: zeros below and right take part in the average.
+        x = net.pad(x, f"{place}_pad", ((0, 1), (0, 1)))
+        x = net.avg_pool(x, f"{place}_pool", 2, 1)
+    x = net.conv(x, channels, 1, place, "")
+    return net.norm(x, place, "") if norm else x
+
+
+def max_pool_shortcut(net: Any, x: Any, plan: BlockPlan, channels: int, *, norm: bool = True) -> Any:
+    """Every second pixel where the channels stay, else the 1x1 convolution (keras.applications' ResNet v2)."""
+    if x.shape[-1] == channels:
+        return net.max_pool(x, f"{plan.name}_shortcut_pool", 1, plan.strides)
+    return conv_shortcut(net, x, plan, channels, norm=norm)
+
+
+def pad_shortcut(net: Any, x: Any, plan: BlockPlan, channels: int) -> Any:
+    """Every second pixel, and channels of zeros on both sides (option A of https://arxiv.org/abs/1512.03385).
+
+    No parameters, as in the paper's nets for CIFAR. That half of the zeros come first is Akamaster's way
+    (https://github.com/akamaster/pytorch_resnet_cifar10); the order of channels means nothing else.
+
+    Raises:
+        ValueError: the block has fewer channels than its input.
+    """
+    missing = channels - x.shape[-1]
+    if missing < 0:
+        raise ValueError(
+            f"shortcut 'pad' adds channels, and {plan.name} has {channels} of {x.shape[-1]}: take shortcut='conv'."
+        )
+    if plan.strides > 1:
+        x = net.max_pool(x, f"{plan.name}_shortcut_pool", 1, plan.strides)
+    return net.channel_pad(x, f"{plan.name}_shortcut_pad", missing // 2, missing - missing // 2) if missing else x
+
+
+#: Projections, by the name a spec gives: used where a block changes stride or channels.
+SHORTCUTS: dict[str, Any] = {
+    "conv": conv_shortcut,
+    "avg_pool": avg_pool_shortcut,
+    "max_pool": max_pool_shortcut,
+    "pad": pad_shortcut,
+}
+
 
 Pads = tuple[tuple[int, int], tuple[int, int]]
 
@@ -232,3 +294,24 @@ class Parts(ABC):
         if not act:
             return self.sum([residual, shortcut], f"{plan.name}_out")
         return self.act(self.sum([residual, shortcut], f"{plan.name}_add"), f"{plan.name}_out")
+
+
+def build(net: Parts, image: Any) -> tuple[dict[str, str], Any]:
+    """The network of ``net.spec`` on an image, its preprocessing first.
+
+    Args:
+        net: what adds the layers.
+        image: (batch, height, width, channels).
+
+    Returns:
+        Level -> name of the layer it ends in, and the last feature map.
+    """
+    spec = net.spec
+    x = image
+    if spec.preprocessing is not None:
+        x = net.rescale(x, "preprocessing", **spec.preprocessing.to_dict())
+    network = spec.network
+    if isinstance(network, str):
+        module, _, function = network.partition(":")
+        network = getattr(importlib.import_module(module), function)
+    return network(net, x)

@@ -8,8 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from resnet_backbones.backbones.builder import Pads, Parts
-from resnet_backbones.backbones.network import build
+from resnet_backbones.backbones.builder import Pads, Parts, build
 from resnet_backbones.backbones.spec import INT8_ACTIVATIONS, BackboneSpec
 
 

@@ -11,9 +11,9 @@ import sys
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from resnet_backbones.backbones.builder import build
 from resnet_backbones.backbones.features import FeatureInfo, read_features
 from resnet_backbones.backbones.keras_builder import KerasParts
-from resnet_backbones.backbones.network import build
 from resnet_backbones.backbones.spec import BackboneSpec
 from resnet_backbones.backbones.specs import spec_from_dict
 from resnet_backbones.errors import UnknownNameError, did_you_mean

@@ -15,10 +15,10 @@ from typing import Any
 
 from resnet_backbones._util.checks import one_of, positive_integers
 from resnet_backbones._util.printable import check_name
-from resnet_backbones.backbones import plugins, published
-from resnet_backbones.backbones.catalogue import CATALOGUE
-from resnet_backbones.backbones.preprocessing import PREPROCESSINGS
+from resnet_backbones.backbones import plugins
+from resnet_backbones.backbones.catalogue import CATALOGUE, sources_of
 from resnet_backbones.backbones.spec import BackboneSpec
+from resnet_backbones.backbones.spec_values import PREPROCESSINGS
 from resnet_backbones.errors import DuplicateNameError, UnknownNameError, did_you_mean
 
 #: The family of a backbone that was registered without one.
@@ -77,7 +77,7 @@ _backbones: dict[str, BackboneEntry] = {
         variant.paper,
         variant.input_size,
         variant.preprocessing,
-        published.of(name),
+        sources_of(name),
     )
     for name, variant in CATALOGUE.items()
 }

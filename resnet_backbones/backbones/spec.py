@@ -9,8 +9,13 @@ from typing import Any, ClassVar, TypeVar
 
 from resnet_backbones._util.checks import MOST_BLOCKS, MOST_STAGES, at_most, in_range, one_of
 from resnet_backbones.backbones import plugins
-from resnet_backbones.backbones.preprocessing import Preprocessing, as_preprocessing, plain
-from resnet_backbones.backbones.regularization import KernelRegularizer, as_regularizer
+from resnet_backbones.backbones.spec_values import (
+    KernelRegularizer,
+    Preprocessing,
+    as_preprocessing,
+    as_regularizer,
+    plain,
+)
 from resnet_backbones.errors import UnknownNameError, did_you_mean
 
 OUTPUT_STRIDES = (8, 16, 32)
@@ -208,3 +213,27 @@ def spec_from_dict(data: Mapping[str, Any]) -> BackboneSpec:
             f"{', '.join(sorted(_SPECS))}. If it comes from another package, import that package first."
         )
     return _SPECS[family].from_dict(data)
+
+
+@dataclass(frozen=True)
+class Variant:
+    """A backbone of the catalogue: its spec and what people want to know of it.
+
+    Args:
+        spec: what is built.
+        description: one line.
+        family: the family it is listed under, e.g. ``"resnext"``.
+        paper: authors, year and link: ``"He et al. 2015, https://arxiv.org/abs/1512.03385"``.
+        input_size: height and width, in pixels, of the images it was published for.
+        preprocessing: how published weights want their images: a name of ``specs.PREPROCESSINGS``;
+            ``None`` where there are none.
+        aliases: its other names.
+    """
+
+    spec: BackboneSpec
+    description: str
+    family: str
+    paper: str
+    input_size: int = 224
+    preprocessing: str | None = "imagenet"
+    aliases: tuple[str, ...] = ()

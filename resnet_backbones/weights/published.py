@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from resnet_backbones._util.gate import check_keras_file
-from resnet_backbones.backbones import published as sources
-from resnet_backbones.backbones.preprocessing import Preprocessing, as_preprocessing
+from resnet_backbones.backbones import catalogue
 from resnet_backbones.backbones.registry import all_entries
+from resnet_backbones.backbones.spec_values import Preprocessing, as_preprocessing
 from resnet_backbones.weights import hub
 from resnet_backbones.weights.places import local_file
 from resnet_backbones.weights.readers import import_safetensors
@@ -52,7 +52,7 @@ def pixels_for(weights: str | os.PathLike[str], path: Path | None = None) -> Pix
     source = source_of(os.fspath(weights))
     for entry in all_entries():
         if source in (source_of(one) if one.startswith(hub.PREFIX) else one for one in entry.weights):
-            name = sources.pixels_of(source, entry.preprocessing)
+            name = catalogue.pixels_of(source, entry.preprocessing)
             return None if name is None else Pixels(as_preprocessing(name), repr(name))
     return _recorded(path or local_file(weights))
 

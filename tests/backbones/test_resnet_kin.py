@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import resnet_backbones as rb
-from resnet_backbones.backbones.common.attention import eca_kernel, squeezed
+from resnet_backbones.backbones.common import eca_kernel, squeezed
 from resnet_backbones.keras_compat import keras
 from tests.support.nets import images, randomise
 

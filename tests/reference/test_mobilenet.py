@@ -8,7 +8,7 @@ import torchvision
 from keras_hub.src.utils.timm import convert_efficientnet, convert_mobilenet
 
 import resnet_backbones as rb
-from resnet_backbones.backbones.preprocessing import PREPROCESSINGS
+from resnet_backbones.backbones.spec_values import PREPROCESSINGS
 
 from .harness import (
     CLASSES,

@@ -11,7 +11,7 @@ from pytorchcv.models.resnet_cifar import get_resnet_cifar
 from pytorchcv.models.wrn_cifar import get_wrn_cifar
 
 import resnet_backbones as rb
-from resnet_backbones.backbones.resnet.variants import cifar
+from resnet_backbones.backbones.catalogue import CATALOGUE
 from tests.reference.harness import (
     CLASSES,
     SIZE,
@@ -26,8 +26,9 @@ from tests.reference.harness import (
 
 CIFAR_SIZE = (37, 32)
 V1 = {"resnet50_v1": resnet50, "resnet101_v1": resnet101, "resnet152_v1": resnet152}
-PLAIN = [name for name, variant in cifar.VARIANTS.items() if variant.spec.block == "basic"]
-PREACT = [name for name in cifar.VARIANTS if name not in PLAIN]
+CIFAR = {name: variant for name, variant in CATALOGUE.items() if variant.family in ("cifar_resnet", "wrn")}
+PLAIN = [name for name, variant in CIFAR.items() if variant.spec.block == "basic"]
+PREACT = [name for name in CIFAR if name not in PLAIN]
 
 # Their modules -> timm's
 V1_NAMES = {

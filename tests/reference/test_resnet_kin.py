@@ -5,17 +5,16 @@ import timm
 import torch
 
 import resnet_backbones as rb
-from resnet_backbones.backbones.resnet.variants import antialiased, attention, res2net, resnetrs, resnext
+from resnet_backbones.backbones.catalogue import CATALOGUE
 from tests.reference import harness
 from tests.reference.harness import compare_with_timm, within_bound
 
-CBAM = sorted(name for name in attention.VARIANTS if name.startswith("cbam"))
+CBAM = sorted(name for name, variant in CATALOGUE.items() if variant.family == "cbamresnet")
+KIN = ("resnext", "wide_resnet", "seresnet", "seresnext", "ecaresnet", "ecaresnext", "res2net", "resnetrs")
 TIMM = [
-    *(name for name in resnext.VARIANTS if name != "resnext26_32x4d"),
-    *(name for name in attention.VARIANTS if name not in CBAM),
-    *res2net.VARIANTS,
-    *resnetrs.VARIANTS,
-    *antialiased.VARIANTS,
+    name
+    for name, variant in CATALOGUE.items()
+    if variant.family in (*KIN, "resnetblur", "resnetaa") and name != "resnext26_32x4d"
 ]
 
 
@@ -24,7 +23,7 @@ def size_of(name):
 
     63x95 becomes 32x48 in the stem and stays even until stride 16.
     """
-    return (63, 95) if name in antialiased.VARIANTS and "aa" in name else harness.SIZE
+    return (63, 95) if CATALOGUE[name].family == "resnetaa" else harness.SIZE
 
 
 def is_deep_and_gated(name):

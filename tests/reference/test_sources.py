@@ -1,6 +1,6 @@
 """Where weights are published: our table against what timm, torchvision, Keras and KerasHub themselves say.
 
-When a library adds weights, a failing test's message holds the line to put into ``variants/sources.py``.
+When a library adds weights, a failing test's message holds the line to put into ``backbones/catalogue.py``.
 """
 
 import math
@@ -13,8 +13,8 @@ import timm
 import torchvision
 
 import resnet_backbones as rb
+from resnet_backbones.backbones import catalogue as sources
 from resnet_backbones.backbones import catalogue_tables as catalogue
-from resnet_backbones.backbones import published as sources
 from resnet_backbones.backbones.cost import outline
 from resnet_backbones.weights.names import sources_of
 

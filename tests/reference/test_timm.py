@@ -5,7 +5,7 @@ import timm
 from timm.models.resnet import BasicBlock, Bottleneck, ResNet
 
 import resnet_backbones as rb
-from resnet_backbones.backbones.resnet.variants import resnet, resnetv2
+from resnet_backbones.backbones.catalogue import CATALOGUE
 from tests.reference.harness import (
     CLASSES,
     classifier_of,
@@ -18,10 +18,11 @@ from tests.reference.harness import (
     within_bound,
 )
 
-NAMES = [name for name in resnet.VARIANTS if timm.is_model(name)]
-NAMES_V2 = [name for name in resnetv2.VARIANTS if timm.is_model(name)]
+RESNETS = [name for name, variant in CATALOGUE.items() if variant.family == "resnet"]
+NAMES = [name for name in RESNETS if timm.is_model(name)]
+NAMES_V2 = [name for name, variant in CATALOGUE.items() if variant.family == "resnetv2" and timm.is_model(name)]
 # Depths and letters that timm can build and has given no name, and none of its strides in the 1x1 convolution.
-NAMELESS = [name for name in resnet.VARIANTS if name not in NAMES and "_" not in name]
+NAMELESS = [name for name in RESNETS if name not in NAMES and "_" not in name]
 
 
 def normed_sums(model, images):

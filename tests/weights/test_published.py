@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 import resnet_backbones as rb
-from resnet_backbones.backbones import published as sources
-from resnet_backbones.backbones.preprocessing import PREPROCESSINGS
+from resnet_backbones.backbones import catalogue as sources
+from resnet_backbones.backbones.spec_values import PREPROCESSINGS
 from resnet_backbones.weights.published import pixels_for, source_of
 from tests.weights.models import SPEC, classifier, randomise, timm_state, tiny, values
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 from typing import Any
 
 from resnet_backbones.backbones.darknet.spec import DarkNetSpec
-from resnet_backbones.backbones.variant import Variant
+from resnet_backbones.backbones.spec import Variant
 
 _DARKNET = "Redmon and Farhadi 2018, https://arxiv.org/abs/1804.02767"
 _CSPNET = "Wang et al. 2019, https://arxiv.org/abs/1911.11929"

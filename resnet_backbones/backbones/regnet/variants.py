@@ -8,7 +8,7 @@ no difference. Torchvision's names are aliases.
 from __future__ import annotations
 
 from resnet_backbones.backbones.regnet.spec import RegNetSpec
-from resnet_backbones.backbones.variant import Variant
+from resnet_backbones.backbones.spec import Variant
 
 _PAPER = "Radosavovic et al. 2020, https://arxiv.org/abs/2003.13678"
 

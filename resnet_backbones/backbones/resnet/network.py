@@ -6,7 +6,7 @@ from typing import Any
 
 from resnet_backbones.backbones.block_registry import BlockEntry, find_block
 from resnet_backbones.backbones.builder import Parts
-from resnet_backbones.backbones.common.stems import STEM_POOLS, STEMS
+from resnet_backbones.backbones.common import STEM_POOLS, STEMS
 from resnet_backbones.backbones.spec import BlockPlan
 
 

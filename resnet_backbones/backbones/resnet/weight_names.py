@@ -1,4 +1,7 @@
-"""Names of ResNets' weights in timm, torchvision, keras.applications and KerasHub."""
+"""Names of ResNets' weights in timm, torchvision, keras.applications and KerasHub.
+
+ResNets v2, whose blocks normalise first, have functions of their own, called by the others.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from resnet_backbones.backbones.resnet import weight_names_v2 as resnet_v2
+from resnet_backbones.backbones.block_registry import find_block
 
 _BLOCK = re.compile(r"stage(\d+)_block(\d+)_(.+)")
 _NUMBERED = re.compile(r"(conv|bn)(\d)")
@@ -26,8 +29,8 @@ _TIMM_ATTENTION = {
 
 def timm(layer: str, spec: Any) -> str:
     """The timm module of one of our layers: ``stage2_block1_conv3`` -> ``layer2.0.conv3``."""
-    if resnet_v2.applies_to(spec):
-        return resnet_v2.timm(layer, spec)
+    if _is_v2(spec):
+        return _timm_v2(layer, spec)
     if layer == "classifier":
         return "fc"
     if layer.startswith("stem_pool_"):  # a sequence: conv, filter (if antialiased), bn, act
@@ -61,8 +64,8 @@ def torchvision(layer: str, spec: Any) -> str:
 
 def keras_applications(layer: str, spec: Any) -> str:
     """Their layer of one of our layers: ``stage2_block1_conv3`` -> ``conv3_block1_3_conv``."""
-    if resnet_v2.applies_to(spec):
-        return resnet_v2.keras_applications(layer, spec)
+    if _is_v2(spec):
+        return _keras_applications_v2(layer, spec)
     if match := _BLOCK.fullmatch(layer):
         stage, block, part = match.groups()
         return f"conv{int(stage) + 1}_block{block}_{_keras_part(part)}"
@@ -71,8 +74,8 @@ def keras_applications(layer: str, spec: Any) -> str:
 
 def keras_hub(layer: str, spec: Any) -> str:
     """KerasHub's layer of one of our layers: ``stage2_block1_conv3`` -> ``stack1_block0_3_conv``."""
-    if resnet_v2.applies_to(spec):
-        return resnet_v2.keras_hub(layer, spec)
+    if _is_v2(spec):
+        return _keras_hub_v2(layer, spec)
     if layer == "classifier":
         return "predictions"
     if match := _STEM.fullmatch(layer):
@@ -103,3 +106,48 @@ def prepare_keras_applications(arrays: Mapping[str, Any], spec: Any) -> Mapping[
         if key.endswith("_conv.bias") and mean in folded:
             folded[mean] = folded[mean] - folded.pop(key)
     return folded
+
+
+def _is_v2(spec: Any) -> bool:
+    """Whether the spec's blocks normalise first."""
+    return find_block(spec.block, load=False).preactivation
+
+
+def _timm_v2(layer: str, spec: Any) -> str:
+    """The timm module of one of our layers: ``stage2_block1_bn3`` -> ``stages.1.blocks.0.norm3``."""
+    if match := _STEM.fullmatch(layer):
+        kind = match[1].replace("bn", "norm")
+        return f"stem.{kind}{match[2]}" if spec.stem.startswith("deep") else f"stem.{kind}"
+    if match := _BLOCK.fullmatch(layer):
+        stage, block, part = match.groups()
+        part = part.replace("bn", "norm").replace("shortcut_", "downsample.")
+        return f"stages.{int(stage) - 1}.blocks.{int(block) - 1}.{part}"
+    return {"final_bn": "norm", "classifier": "head.fc"}.get(layer, layer)
+
+
+def _keras_applications_v2(layer: str, spec: Any) -> str:
+    """Their layer of one of our layers: ``stage2_block1_bn1`` -> ``conv3_block1_preact_bn``."""
+    if match := _BLOCK.fullmatch(layer):
+        stage, block, part = match.groups()
+        return f"conv{int(stage) + 1}_block{block}_{_keras_part_v2(part, 'preact')}"
+    return {"stem_conv1": "conv1_conv", "final_bn": "post_bn", "classifier": "predictions"}.get(layer, layer)
+
+
+def _keras_hub_v2(layer: str, spec: Any) -> str:
+    """KerasHub's layer of one of our layers: ``stage2_block1_bn1`` -> ``stack1_block0_pre_activation_bn``."""
+    if match := _STEM.fullmatch(layer):
+        return f"conv{match[2]}_{match[1]}"
+    if match := _BLOCK.fullmatch(layer):
+        stage, block, part = match.groups()
+        return f"stack{int(stage) - 1}_block{int(block) - 1}_{_keras_part_v2(part, 'pre_activation')}"
+    return {"final_bn": "post_bn", "classifier": "predictions"}.get(layer, layer)
+
+
+def _keras_part_v2(part: str, first: str) -> str:
+    """Within a block. Their batch norms carry the number of the convolution before them, ours of the one behind."""
+    if part == "shortcut_conv":
+        return "0_conv"
+    if match := _NUMBERED.fullmatch(part):
+        kind, number = match[1], int(match[2]) - (match[1] == "bn")
+        return f"{number}_{kind}" if number else f"{first}_{kind}"
+    return part

@@ -1,1 +1,0 @@
-"""What several architectures share: attention, stems, shortcuts, striding behind a low-pass filter."""

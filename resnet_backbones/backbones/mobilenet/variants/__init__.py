@@ -1,1 +1,0 @@
-"""The variants, a file a kind."""
