@@ -2,37 +2,22 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 import tomllib
 from pathlib import Path
 
 import pytest
 
-ABSENT = """
-import sys
+from tests.support.processes import run_python, without
 
-class Absent:
-    def find_spec(self, name, path=None, target=None):
-        if name.partition(".")[0] in names:
-            raise ModuleNotFoundError(f"No module named {name!r}", name=name.partition(".")[0])
-
-sys.meta_path.insert(0, Absent())
+WITH_A_COMMAND_LINE = """
 import resnet_backbones as rb
 from typer.testing import CliRunner
 from resnet_backbones.cli.app import app
 """
-NO_TENSORFLOW = "names = {'tensorflow', 'keras', 'tf_keras', 'keras_cv', 'tensorflow_model_optimization'}\n" + ABSENT
-NO_TFMOT = "names = {'tensorflow_model_optimization'}\n" + ABSENT
+TENSORFLOW = ("tensorflow", "keras", "tf_keras", "keras_cv", "tensorflow_model_optimization")
+NO_TENSORFLOW = without(*TENSORFLOW) + WITH_A_COMMAND_LINE
+NO_TFMOT = without("tensorflow_model_optimization") + WITH_A_COMMAND_LINE
 LINE = 'pip install "resnet-backbones[{}]"'
-
-
-def run_python(code, *arguments):
-    done = subprocess.run(
-        [sys.executable, "-c", code, *map(str, arguments)], capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
-    return done.stdout.splitlines()
 
 
 def test_without_tensorflow_names_and_commands_work_or_say_what_to_install(tmp_path):
@@ -57,7 +42,7 @@ for words in (
     assert result.exit_code == 1, (words, result.output)
     print(words[0], "|", *(result.stderr or result.stdout).split())
 """
-    printed = dict(line.split(" | ") for line in run_python(NO_TENSORFLOW + code, tmp_path))
+    printed = dict(line.split(" | ") for line in run_python(NO_TENSORFLOW + code, tmp_path).splitlines())
     for name, message in printed.items():
         assert LINE.format("tensorflow") in message, name
     assert {"create_backbone", "quantize_aware", "TrainingBackup", "export_model"} <= {
@@ -87,7 +72,7 @@ try:
 except ImportError as error:
     print(error)
 """
-    assert LINE.format("quantization") in run_python(NO_TFMOT + code, tmp_path)[-1]
+    assert LINE.format("quantization") in run_python(NO_TFMOT + code, tmp_path).splitlines()[-1]
 
 
 def resolved(extras, name):

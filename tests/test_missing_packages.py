@@ -13,7 +13,8 @@ from PIL import Image
 import resnet_backbones as rb
 from resnet_backbones.cli import doctor as cli_doctor
 from resnet_backbones.keras_compat import tfmot
-from tests.cli.command_lines import ROOT, run
+from tests.cli.command_lines import ROOT
+from tests.support.processes import run_command
 from tests.weights.models import tiny
 
 #: module -> the extra that brings it
@@ -44,7 +45,7 @@ def net():
 
 
 def command(*words):
-    result = run(*words)
+    result = run_command(*words)
     if result.exit_code:
         raise ImportError(" ".join(result.output.split())) from result.exception
     return result

@@ -6,8 +6,6 @@ import copy
 import functools
 import json
 import pickle
-import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -15,6 +13,7 @@ import pytest
 import resnet_backbones as rb
 from resnet_backbones.keras_compat import IS_KERAS_3, keras
 from resnet_backbones.layers import ResidualBlock
+from tests.support.processes import run_python
 from tests.sweeps.saved_models import CHANGES, IMAGES, TASKS, backbone_of, changed_model, differences, facts
 
 layers = keras.layers
@@ -89,9 +88,7 @@ def test_a_frozen_backbone_does_not_train_in_a_fresh_process(built_by, tmp_path)
     backbone.trainable = False
     build = rb.adapters.keras_cv.image_classifier if built_by == "adapter" else keras_cv.models.ImageClassifier
     build(backbone=backbone, num_classes=3).save(tmp_path / "it.keras")
-    command = [sys.executable, "-c", FRESH, str(tmp_path / "it.keras")]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.stdout.split()[-2:] == ["0", "False"], done.stderr[-2000:]
+    assert run_python(FRESH, tmp_path / "it.keras").split()[-2:] == ["0", "False"]
 
 
 def test_building_on_a_frozen_backbone_does_not_unfreeze_it():

@@ -23,8 +23,8 @@ from resnet_backbones.quantization.analysis.report import QuantizationReport
 from resnet_backbones.quantization.backup import files as backup_files
 from resnet_backbones.weights.convert import convert
 from tests._util.test_files import LONGEST, mode, umask
-from tests.cli.command_lines import run
 from tests.cli.test_compare import FOUR
+from tests.support.processes import run_command
 
 
 @pytest.fixture(scope="module")
@@ -142,11 +142,11 @@ def test_predictions_go_where_they_are_asked_for(tmp_path, given):
     (tmp_path / "out").symlink_to("real")
     (tmp_path / "real").mkdir()
     for _ in range(2):
-        result = run("predict", file, tmp_path / name, tmp_path / name, "--out", tmp_path / "out")
+        result = run_command("predict", file, tmp_path / name, tmp_path / name, "--out", tmp_path / "out")
         assert result.exit_code == 0, result.output
         assert len(os.listdir(tmp_path / "real")) == 2
     (tmp_path / "file").write_text("mine")
-    assert run("predict", file, tmp_path / name, "--out", tmp_path / "file").exit_code == 1
+    assert run_command("predict", file, tmp_path / name, "--out", tmp_path / "file").exit_code == 1
     assert (tmp_path / "file").read_text() == "mine"
 
 
@@ -161,7 +161,7 @@ def test_the_commands_write_no_file_they_read(tmp_path, given):
         ("export", model, tmp_path / "out.tflite", "--report", names, "--class-names", names),
         ("convert", "--name", "resnet18", tmp_path / "in.npz", tmp_path / "in.npz"),
     ):
-        result = run(*words)
+        result = run_command(*words)
         assert result.exit_code == 1
         assert "would be read and replaced: choose another path to write to." in result.stderr
     with pytest.raises(ValueError, match="would be read and replaced"):

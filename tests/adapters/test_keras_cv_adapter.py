@@ -15,6 +15,7 @@ import resnet_backbones as rb
 from resnet_backbones.adapters import keras_cv as adapter
 from resnet_backbones.keras_compat import keras
 from resnet_backbones.tasks import task_of
+from tests.support.processes import run_python
 
 CLASSES = 3
 # Tracing a training step takes up to twenty seconds, an eager step two: these are traced, as users do.
@@ -100,10 +101,8 @@ def test_every_task_loads_in_a_fresh_process_and_goes_on_training(backbone, imag
         saved.append((path, losses, labels_for(name, images, box_labels), outputs_of(model, images)))
     with (tmp_path / "saved.pickle").open("wb") as file:
         pickle.dump((images, saved), file)
-    command = [sys.executable, "-c", FRESH_PROCESS, str(tmp_path / "saved.pickle")]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr[-3000:]
-    classes = [line.split()[1] for line in done.stdout.splitlines() if line.startswith("class ")]
+    printed = run_python(FRESH_PROCESS, tmp_path / "saved.pickle").splitlines()
+    classes = [line.split()[1] for line in printed if line.startswith("class ")]
     assert classes == [class_name for _, _, class_name, *_ in TASKS.values()]
 
 

@@ -2,23 +2,14 @@
 
 import json
 import resource
-import subprocess
-import sys
 
 import pytest
 
 import resnet_backbones as rb
 from resnet_backbones.errors import UnknownNameError
+from tests.support.processes import run_python
 
 pytestmark = pytest.mark.usefixtures("registry_as_it_was")
-
-
-def run_python(code, *paths):
-    """Runs ``code`` in a fresh interpreter with ``paths`` on its search path; returns what it printed."""
-    setup = f"import sys; sys.path[:0] = {[str(path) for path in paths]!r}\n"
-    result = subprocess.run([sys.executable, "-c", setup + code], capture_output=True, text=True, check=False)
-    assert result.returncode == 0, result.stderr
-    return result.stdout.strip()
 
 
 def test_listing_and_describing_import_no_tensorflow():
@@ -28,7 +19,7 @@ assert "resnet50" in rb.list_backbones()
 rb.backbone_info("resnet50d"); rb.ResNetSpec(); dir(rb)
 print([name for name in ("tensorflow", "keras", "tf_keras", "numpy") if name in sys.modules])
 """
-    assert run_python(code, *sys.path) == "[]"
+    assert run_python(code) == "[]"
 
 
 def user_seconds(code):
@@ -36,7 +27,7 @@ def user_seconds(code):
     seconds = []
     for _ in range(5):
         before = resource.getrusage(resource.RUSAGE_CHILDREN)
-        run_python(code, *sys.path)
+        run_python(code)
         after = resource.getrusage(resource.RUSAGE_CHILDREN)
         seconds.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
     return min(seconds)

@@ -1,12 +1,11 @@
 import math
-import subprocess
-import sys
 
 import numpy as np
 import pytest
 
 import resnet_backbones as rb
 from resnet_backbones.keras_compat import keras
+from tests.support.processes import run_python
 
 TINY = rb.ResNetSpec(block="basic", depths=(1, 1), widths=(4, 8), stem_width=4)
 TINY_BOTTLENECK = TINY.replace(block="bottleneck")
@@ -212,22 +211,21 @@ def test_saved_backbones_load_in_a_fresh_process(tmp_path):
     for name, backbone in (("built", tiny(spec)), ("wrapped", trunk)):
         randomise(backbone).save(tmp_path / f"{name}.keras")
         np.save(tmp_path / f"{name}.npy", np.asarray(backbone(x)))
-    code = f"""
-import sys; sys.path[:0] = {sys.path!r}
+    code = """
+import sys
 import numpy as np
 import resnet_backbones.backbones.model
 from resnet_backbones.keras_compat import keras
-x = np.load({str(tmp_path / "x.npy")!r})
+folder = sys.argv[1]
+x = np.load(f"{folder}/x.npy")
 for name in ("built", "wrapped"):
-    backbone = keras.saving.load_model({str(tmp_path)!r} + f"/{{name}}.keras")
-    difference = np.abs(np.load({str(tmp_path)!r} + f"/{{name}}.npy") - np.asarray(backbone(x)))
+    backbone = keras.saving.load_model(f"{folder}/{name}.keras")
+    difference = np.abs(np.load(f"{folder}/{name}.npy") - np.asarray(backbone(x)))
     print(type(backbone).__name__, *backbone.feature_info, difference.max())
     if name == "built":
         print(backbone.spec.to_dict())
 """
-    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    assert result.returncode == 0, result.stderr
-    built, written, wrapped = result.stdout.strip().splitlines()
+    built, written, wrapped = run_python(code, tmp_path).splitlines()
     assert built == "SpecBackbone P1 P2 P3 0.0"
     assert written == str(spec.to_dict())
     assert wrapped == "WrappedBackbone P2 P3 0.0"

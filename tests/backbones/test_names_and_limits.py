@@ -11,7 +11,7 @@ import pytest
 import resnet_backbones as rb
 from resnet_backbones._util.printable import visible
 from resnet_backbones.backbones.info import natural
-from tests.cli.command_lines import run
+from tests.support.processes import run_command
 
 pytestmark = pytest.mark.usefixtures("registry_as_it_was")
 
@@ -51,11 +51,11 @@ def test_other_names_are_listed_shown_and_sorted(name):
     rb.register_backbone(name, rb.ResNetSpec(), aliases=[f"{name}²"], family=name, description=f"{name} \x1b[31m[/]")
     assert name in rb.list_backbones()
     for words in (["list"], ["list", "--family", name], ["info", name], ["info", f"{name}²"]):
-        result = run(*words)
+        result = run_command(*words)
         assert result.exit_code == 0, result.output
         assert "\x1b" not in result.stdout
         assert name[:10] in result.stdout.replace("\n", "")
-    assert json.loads(run("info", name, "--json").stdout)["name"] == name
+    assert json.loads(run_command("info", name, "--json").stdout)["name"] == name
 
 
 def test_numbers_in_names_sort_by_value():
@@ -149,7 +149,9 @@ def test_class_names_that_steer_are_refused(names, tmp_path):
     if isinstance(names, list) and "\n" not in names[1]:
         model.save(tmp_path / "m.keras")
         (tmp_path / "names.txt").write_text("\n".join([*names, "c"]))
-        result = run("export", tmp_path / "m.keras", tmp_path / "m.tflite", "--class-names", tmp_path / "names.txt")
+        result = run_command(
+            "export", tmp_path / "m.keras", tmp_path / "m.tflite", "--class-names", tmp_path / "names.txt"
+        )
         assert result.exit_code == 1
         assert "line 2 of" in result.stderr
         assert "\x1b" not in result.stderr

@@ -1,15 +1,6 @@
-import subprocess
-import sys
-
 import pytest
 
-
-def run_python(code, *paths):
-    """Runs ``code`` in a fresh interpreter with ``paths`` on its search path; returns what it printed."""
-    setup = f"import sys; sys.path[:0] = {[str(path) for path in paths]!r}\n"
-    result = subprocess.run([sys.executable, "-c", setup + code], capture_output=True, text=True, check=False)
-    assert result.returncode == 0, result.stderr
-    return result.stdout.strip()
+from tests.support.processes import run_python
 
 
 @pytest.fixture
@@ -52,7 +43,7 @@ try:
 except ValueError as error:
     print(error)
 """
-    names, messages, owners, error = run_python(code, plugin_folder, *sys.path).splitlines()
+    names, messages, owners, error = run_python(code, paths=[plugin_folder]).splitlines()
     assert names == "['from_function', 'from_module']"
     assert messages.count("could not be loaded and is left out") == 2
     assert "plug-in 'bad' of package 'badpack' (bad_module)" in messages
@@ -68,7 +59,7 @@ import resnet_backbones as rb
 rb.backbone_info("resnet50")
 print("bad_module" in sys.modules, "good_module" in sys.modules)
 """
-    assert run_python(code, plugin_folder, *sys.path) == "False False"
+    assert run_python(code, paths=[plugin_folder]) == "False False"
 
 
 def test_the_catalogue_loads_once_for_many_threads():
@@ -80,7 +71,7 @@ threads = [threading.Thread(target=lambda: results.append(tuple(rb.list_backbone
 [thread.start() for thread in threads]; [thread.join() for thread in threads]
 print(len(results), len(set(results)), len(results[0]) >= 18)
 """
-    assert run_python(code, *sys.path) == "16 1 True"
+    assert run_python(code) == "16 1 True"
 
 
 # What a plug-in does after it has registered half of what it wants -> words of the warning.
@@ -134,7 +125,7 @@ plugins._plugins_loaded = False
 points = [importlib.metadata.EntryPoint("good", "good", plugins.GROUP)]
 assert "good" in rb.list_backbones() and "half" not in rb.list_backbones()
 """
-    printed = run_python(code, tmp_path, *sys.path).splitlines()
+    printed = run_python(code, paths=[tmp_path]).splitlines()
     assert len(printed) == len(FAILURES), "what a plug-in prints does not reach stdout"
     for line, message in zip(printed, FAILURES.values(), strict=True):
         assert line.startswith("1 plug-in 'failing")
@@ -175,7 +166,7 @@ for name in rb.list_backbones("bad*"):
     info = json.loads(run(app, ["info", name, "--json"]).stdout)
     print(info["problem"])
 """
-    printed = run_python(code, *sys.path).splitlines()
+    printed = run_python(code).splitlines()
     for line, reason in zip(printed, FUNCTIONS.values(), strict=True):
         assert line.startswith(str(reason)), line
 
@@ -206,7 +197,7 @@ rb.list_backbones()
 waiter.join()
 print(*messages, sep="\\n")
 """
-    went_on, *messages = run_python(SLOW + waiting, tmp_path, *sys.path).splitlines()
+    went_on, *messages = run_python(SLOW + waiting, paths=[tmp_path]).splitlines()
     assert went_on == "went on True"
     assert len(messages) == 2
     for words in ("(slow_module) has not finished loading after 0.3 s", "is still being loaded by another thread"):
@@ -227,7 +218,7 @@ names = rb.list_backbones()
 first.join()
 print("late" in names, "late" in rb.list_backbones())
 """
-    assert run_python(SLOW + both, tmp_path, *sys.path).splitlines()[-1] == "True True"
+    assert run_python(SLOW + both, paths=[tmp_path]).splitlines()[-1] == "True True"
 
 
 def test_an_interrupted_load_goes_on_where_it_was(tmp_path):
@@ -246,4 +237,4 @@ except KeyboardInterrupt:
     os.environ["AGAIN"] = "1"
 print(rb.list_backbones("once"), rb.list_backbones("f"), messages)
 """
-    assert run_python(SLOW + code, tmp_path, *sys.path) == "['once'] ['f'] []"
+    assert run_python(SLOW + code, paths=[tmp_path]) == "['once'] ['f'] []"

@@ -1,4 +1,4 @@
-"""The command line in this process, the lines README and --help give, and files to try them on."""
+"""The command lines README and --help give, and files to try them on."""
 
 from __future__ import annotations
 
@@ -8,18 +8,12 @@ import shlex
 from pathlib import Path
 
 import numpy as np
-from typer.testing import CliRunner
 
-from resnet_backbones.cli import app as cli
+from tests.support.processes import run_command
 
 ROOT = Path(__file__).resolve().parents[2]
 SIZE = 64
 CLASSES = ["ant", "bee", "cat", "dog"]
-
-
-def run(*arguments):
-    """`run("list", "--json")` -> result with exit_code, stdout, stderr."""
-    return CliRunner().invoke(cli.app, [str(argument) for argument in arguments])
 
 
 def documented(path="README.md") -> list[list[str]]:
@@ -56,4 +50,4 @@ def write_files(folder: Path) -> dict[str, object]:
     Image.fromarray(smooth_picture(random, 120, 200)).save(folder / "street.jpg")
     (folder / "names.txt").write_text("\n".join(CLASSES) + "\n", encoding="utf-8")
     with contextlib.chdir(folder):
-        return {words[2]: run(*words) for words in documented() if words[0] == "export"}
+        return {words[2]: run_command(*words) for words in documented() if words[0] == "export"}

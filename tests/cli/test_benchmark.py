@@ -9,7 +9,7 @@ import numpy as np
 from resnet_backbones.export.report.latency import time_in_turns
 from resnet_backbones.runtime import load
 from resnet_backbones.runtime.engines import choose
-from tests.cli.command_lines import run
+from tests.support.processes import run_command
 
 RUNS = ("--threads", 1, "--runs", 3)
 
@@ -20,7 +20,7 @@ def paths(command_files):
 
 def test_each_file_runs_on_each_runtime_that_can(command_files):
     tflite, onnx = paths(command_files)
-    result = run("benchmark", tflite, onnx, *RUNS, "--json")
+    result = run_command("benchmark", tflite, onnx, *RUNS, "--json")
     assert result.exit_code == 0, result.output
     told = json.loads(result.stdout)
     ran = {(row["file"], row["runtime"]) for row in told["latency_ms"]}
@@ -38,7 +38,7 @@ def test_a_runtime_that_is_missing_is_named_with_what_brings_it(command_files, m
         raise ImportError('This backend needs OpenVINO: pip install "resnet-backbones[openvino]".')
 
     monkeypatch.setitem(choose.BACKENDS, "openvino", (choose.BACKENDS["openvino"][0], absent))
-    result = run("benchmark", paths(command_files)[0], *RUNS)
+    result = run_command("benchmark", paths(command_files)[0], *RUNS)
     assert result.exit_code == 0, result.output
     assert 'on openvino: This backend needs OpenVINO: pip install "resnet-backbones[openvino]".' in result.stdout
     assert "litert" in result.stdout
@@ -49,7 +49,7 @@ def test_files_that_nothing_runs_are_one_line(command_files, tmp_path):
     (tmp_path / "cut.tflite").write_bytes(whole[: len(whole) // 2])
     (tmp_path / "model.h5").write_bytes(b"")
     for name in ("cut.tflite", "model.h5", "gone.tflite"):
-        result = run("benchmark", tmp_path / name, *RUNS)
+        result = run_command("benchmark", tmp_path / name, *RUNS)
         assert result.exit_code == 1
         assert isinstance(result.exception, SystemExit)
         (line,) = result.stderr.splitlines()

@@ -13,7 +13,7 @@ from resnet_backbones.cli import compare_measure as cli_compare_measure
 from resnet_backbones.cli.compare_measure import Measured, choose
 from resnet_backbones.cli.compare_plot import plot
 from resnet_backbones.export.report.latency import Latency
-from tests.cli.command_lines import run
+from tests.support.processes import run_command
 
 
 def made_up(name, gmacs, mb, ms):
@@ -57,27 +57,27 @@ def measured(monkeypatch):
 
 
 def test_the_answer_is_a_sentence_and_an_exit_code(measured, tmp_path):
-    result = run("compare", "resnet18", "--budget-ms", 10, "--budget-mb", 25)
+    result = run_command("compare", "resnet18", "--budget-ms", 10, "--budget-mb", 25)
     assert result.exit_code == 0, result.output
     assert "Take b: 9.00 ms, 20.00 MB in int8, within 10 ms and 25 MB. The next larger, d, needs 20.00" in result.stdout
-    none = run("compare", "resnet18", "--budget-ms", 2, "--png", tmp_path / "none.png")
+    none = run_command("compare", "resnet18", "--budget-ms", 2, "--png", tmp_path / "none.png")
     assert none.exit_code == 1
     assert "None fits 2 ms. Nearest is c: 3.00 ms, 30.00 MB, 1.50 times the budget." in none.stdout
     assert (tmp_path / "none.png").exists()
-    free = json.loads(run("compare", "resnet18", "--json").stdout)
+    free = json.loads(run_command("compare", "resnet18", "--json").stdout)
     assert free["budget"] is None
     assert [one["name"] for one in free["backbones"]] == ["a", "b", "c", "d"]
 
 
 def test_names_may_be_patterns_and_aliases_and_each_counts_once(measured):
-    run("compare", "resnet18?", "cifar_resnet20", "resnet18d", "--size", 64, "--classes", 10, "--threads", 3)
+    run_command("compare", "resnet18?", "cifar_resnet20", "resnet18d", "--size", 64, "--classes", 10, "--threads", 3)
     assert measured["names"] == [*rb.list_backbones("resnet18?"), "resnet20"]
     assert (measured["size"], measured["classes"], measured["threads"]) == (64, 10, 3)
 
 
 @pytest.mark.parametrize(("name", "message"), [("resnet5O", "resnet50"), ("vgg*", "no backbone matches 'vgg*'")])
 def test_unknown_names_are_one_line_before_anything_is_built(measured, name, message):
-    result = run("compare", "resnet18", name)
+    result = run_command("compare", "resnet18", name)
     assert result.exit_code == 1
     assert message in result.stderr
     assert len(result.stderr.splitlines()) == 1
@@ -86,16 +86,16 @@ def test_unknown_names_are_one_line_before_anything_is_built(measured, name, mes
 
 @pytest.mark.parametrize("option", [("--png", "picture.jpg"), ("--budget-ms", "0"), ("--size", "big")])
 def test_a_mistyped_line_exits_with_2(measured, option):
-    assert run("compare", "resnet18", *option).exit_code == 2
+    assert run_command("compare", "resnet18", *option).exit_code == 2
     assert not measured
 
 
 def test_a_picture_that_cannot_be_drawn_is_known_before_anything_is_built(measured, tmp_path, monkeypatch):
-    result = run("compare", "resnet18", "--png", tmp_path / "nowhere" / "picture.png")
+    result = run_command("compare", "resnet18", "--png", tmp_path / "nowhere" / "picture.png")
     assert result.exit_code == 1
     assert "there is no folder" in result.stderr
     monkeypatch.setitem(sys.modules, "matplotlib", None)
-    result = run("compare", "resnet18", "--png", tmp_path / "picture.png")
+    result = run_command("compare", "resnet18", "--png", tmp_path / "picture.png")
     assert result.exit_code == 1
     assert 'pip install "resnet-backbones[plots]"' in result.stderr
     assert not measured
@@ -112,7 +112,7 @@ def test_the_picture_is_a_png(tmp_path):
 
 
 def test_backbones_are_measured_in_both_forms():
-    result = run("compare", "resnet20", "--size", 32, "--classes", 10, "--threads", 1, "--runs", 3, "--json")
+    result = run_command("compare", "resnet20", "--size", 32, "--classes", 10, "--threads", 1, "--runs", 3, "--json")
     assert result.exit_code == 0, result.output
     (one,) = json.loads(result.stdout)["backbones"]
     info = rb.backbone_info("resnet20")

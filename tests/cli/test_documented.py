@@ -9,7 +9,8 @@ import pytest
 import typer
 
 from resnet_backbones.cli import app as cli
-from tests.cli.command_lines import ROOT, documented, run
+from tests.cli.command_lines import ROOT, documented
+from tests.support.processes import run_command
 
 APP = typer.main.get_command(cli.app)
 PAGES = ["README.md", *sorted(f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md"))]
@@ -45,20 +46,20 @@ def test_help_has_an_example_that_is_taken(name):
         words = shlex.split(example)
         assert words[0] == name
         accepted(words)
-    assert " ".join(examples[0].split()[:1]) in run(name, "--help").stdout
+    assert " ".join(examples[0].split()[:1]) in run_command(name, "--help").stdout
 
 
 @pytest.mark.parametrize("words", LIGHT, ids=" ".join)
 def test_readmes_lines_work(words, command_files, monkeypatch):
     monkeypatch.chdir(command_files.folder)
-    result = run(*words)
+    result = run_command(*words)
     assert result.exit_code == 0, result.output
 
 
 def test_readmes_prediction_is_where_readme_says(command_files, monkeypatch):
     monkeypatch.chdir(command_files.folder)
     (line,) = (words for words in LIGHT if words[0] == "predict")
-    run(*line)
+    run_command(*line)
     assert (command_files.folder / "predictions" / "street.predicted.png").exists()
 
 

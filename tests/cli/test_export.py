@@ -12,7 +12,8 @@ from resnet_backbones import runtime
 from resnet_backbones.cli.images import read_images
 from resnet_backbones.export.report import parity
 from resnet_backbones.keras_compat import keras
-from tests.cli.command_lines import CLASSES, SIZE, run
+from tests.cli.command_lines import CLASSES, SIZE
+from tests.support.processes import run_command
 
 
 def one_line_error(result):
@@ -37,10 +38,10 @@ def test_a_float_model_is_quantized_with_the_photographs_given(command_files):
 
 def test_an_onnx_file_for_tensorrt_passes_its_rules(command_files):
     assert command_files.exported["classifier.onnx"].exit_code == 0, command_files.exported["classifier.onnx"].output
-    result = run("check", command_files.folder / "classifier.onnx")
+    result = run_command("check", command_files.folder / "classifier.onnx")
     assert result.exit_code == 0, result.output
     assert "TensorRT Q/DQ: ok" in result.stdout
-    found = json.loads(run("check", command_files.folder / "classifier.onnx", "--json").stdout)
+    found = json.loads(run_command("check", command_files.folder / "classifier.onnx", "--json").stdout)
     assert found["ok"]
     assert found["fused"]["Conv in int8"] == 14
 
@@ -54,15 +55,15 @@ def test_what_breaks_tensorrts_rules_exits_with_1(command_files, tmp_path):
     tensor = next(one for one in model.graph.initializer if one.name in zero_points)
     tensor.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(tensor) + np.int8(3), tensor.name))
     onnx.save(model, tmp_path / "shifted.onnx")
-    result = run("check", tmp_path / "shifted.onnx")
+    result = run_command("check", tmp_path / "shifted.onnx")
     assert result.exit_code == 1
     assert "not ok" in result.stdout
 
 
 def test_what_is_no_onnx_file_is_one_line(command_files, tmp_path):
     (tmp_path / "no.onnx").write_bytes(b"not a model")
-    assert "no.onnx" in one_line_error(run("check", tmp_path / "no.onnx"))
-    assert "gone.onnx" in one_line_error(run("check", tmp_path / "gone.onnx"))
+    assert "no.onnx" in one_line_error(run_command("check", tmp_path / "no.onnx"))
+    assert "gone.onnx" in one_line_error(run_command("check", tmp_path / "gone.onnx"))
 
 
 def test_a_report_that_fails_exits_with_1_and_is_kept(command_files, tmp_path, monkeypatch):
@@ -70,7 +71,7 @@ def test_a_report_that_fails_exits_with_1_and_is_kept(command_files, tmp_path, m
     images = tmp_path / "images.npy"
     np.save(images, np.random.default_rng(0).integers(0, 255, (3, SIZE, SIZE, 3), "uint8"))
     out, report = tmp_path / "copy.keras", tmp_path / "copy.md"
-    result = run(
+    result = run_command(
         "export", command_files.folder / "classifier.keras", out, "--parity-data", images, "--limit", 2, "--report",
         report, "--json",
     )  # fmt: skip
@@ -99,7 +100,7 @@ def test_what_cannot_be_exported_is_one_line_and_leaves_nothing(
     command_files, loaded, tmp_path, monkeypatch, options, message
 ):
     monkeypatch.chdir(command_files.folder)
-    assert message in one_line_error(run("export", "classifier.keras", tmp_path / "out.tflite", *options))
+    assert message in one_line_error(run_command("export", "classifier.keras", tmp_path / "out.tflite", *options))
     assert not list(tmp_path.iterdir())
 
 
@@ -114,7 +115,7 @@ def loaded(command_files, monkeypatch):
 
 
 def test_a_model_that_is_not_there_is_one_line(tmp_path):
-    assert "gone.keras" in one_line_error(run("export", tmp_path / "gone.keras", tmp_path / "out.tflite"))
+    assert "gone.keras" in one_line_error(run_command("export", tmp_path / "gone.keras", tmp_path / "out.tflite"))
 
 
 @pytest.mark.parametrize(
@@ -122,7 +123,7 @@ def test_a_model_that_is_not_there_is_one_line(tmp_path):
     [["--batch", "0"], ["--batch", "many"], ["--report", "out.pdf"], ["--scheme", "edge_int8"], ["--limit", "0"]],
 )
 def test_a_mistyped_line_exits_with_2(options, tmp_path):
-    result = run("export", tmp_path / "model.keras", tmp_path / "out.tflite", *options)
+    result = run_command("export", tmp_path / "model.keras", tmp_path / "out.tflite", *options)
     assert result.exit_code == 2
     assert options[0] in result.stderr
 
@@ -171,7 +172,7 @@ def any_size(tmp_path_factory):
 @pytest.mark.parametrize(("model", "out"), [("any", "m.tflite"), ("any", "m.onnx"), ("fixed", "m.tflite")])
 def test_a_model_for_any_size_is_exported_for_the_one_named(any_size, tmp_path, monkeypatch, model, out, options):
     monkeypatch.chdir(any_size)
-    result = run("export", f"{model}.keras", tmp_path / out, "--input-shape", 32, 24, 3, *options)
+    result = run_command("export", f"{model}.keras", tmp_path / out, "--input-shape", 32, 24, 3, *options)
     assert result.exit_code == 0, result.output
     assert sorted(runtime.load(tmp_path / out).input_shape) == [1, 3, 24, 32]
 
@@ -188,7 +189,9 @@ def test_a_model_for_any_size_is_exported_for_the_one_named(any_size, tmp_path, 
 def test_a_size_the_model_does_not_take_is_one_line(any_size, tmp_path, monkeypatch, model, shape, message, options):
     monkeypatch.chdir(any_size)
     given = () if shape is None else ("--input-shape", *shape)
-    assert re.search(message, one_line_error(run("export", f"{model}.keras", tmp_path / "m.tflite", *given, *options)))
+    assert re.search(
+        message, one_line_error(run_command("export", f"{model}.keras", tmp_path / "m.tflite", *given, *options))
+    )
     assert not list(tmp_path.iterdir())
 
 
@@ -196,14 +199,14 @@ def test_images_of_another_size_than_named_are_one_line(any_size, tmp_path, monk
     monkeypatch.chdir(any_size)
     given = ("--input-shape", 24, 32, 3, "--calibration-data", "images.npy")
     assert "the model takes images (N, 24, 32, 3)" in one_line_error(
-        run("export", "any.keras", tmp_path / "m.tflite", *given)
+        run_command("export", "any.keras", tmp_path / "m.tflite", *given)
     )
-    said = one_line_error(run("export", "any.keras", tmp_path / "m.keras", "--input-shape", 32, 24, 3))
+    said = one_line_error(run_command("export", "any.keras", tmp_path / "m.keras", "--input-shape", 32, 24, 3))
     assert "--input-shape cannot be chosen for format 'keras'" in said
 
 
 @pytest.mark.parametrize("shape", [(0, 24, 3), (32, -1, 3), (32, 24), (9, 9, "three"), ("9x9", 3, 3), (9.5, 9, 3)])
 def test_what_is_no_size_exits_with_2(any_size, tmp_path, shape):
-    result = run("export", any_size / "any.keras", tmp_path / "m.tflite", "--input-shape", *shape)
+    result = run_command("export", any_size / "any.keras", tmp_path / "m.tflite", "--input-shape", *shape)
     assert result.exit_code == 2, result.output
     assert "--input-shape" in result.stderr

@@ -4,29 +4,21 @@ from __future__ import annotations
 
 import json
 import shutil
-import subprocess
-import sys
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from resnet_backbones import runtime
-from tests.cli.command_lines import CLASSES, ROOT, run
+from tests.cli.command_lines import CLASSES
 from tests.runtime import fuzz_bases
+from tests.support.processes import run_command, run_python, without
 
 # Runs the command line where TensorFlow and Keras cannot be imported.
-ALONE = """
-import sys
-
-class Absent:
-    names = {"tensorflow", "keras", "tf_keras", "keras_cv", "keras_hub", "tensorflow_model_optimization", "tf2onnx"}
-
-    def find_spec(self, name, path=None, target=None):
-        if name.partition(".")[0] in self.names:
-            raise ModuleNotFoundError(f"{name} is not installed here", name=name)
-
-sys.meta_path.insert(0, Absent())
+PACKAGES = ("tensorflow", "keras", "tf_keras", "keras_cv", "keras_hub", "tensorflow_model_optimization", "tf2onnx")
+ALONE = (
+    without(*PACKAGES)
+    + """
 from typer.testing import CliRunner
 from resnet_backbones.cli import app as cli
 
@@ -37,16 +29,14 @@ lines += [["benchmark", *files, "--runs", "2", "--threads", "1"], ["check", file
 for line in lines:
     done = CliRunner().invoke(cli.app, line)
     assert done.exit_code == 0, (line, done.output)
-assert not Absent.names & set(sys.modules)
+assert not absent & set(sys.modules)
 print("done")
 """
+)
 
 
 def test_neither_predict_nor_benchmark_nor_check_needs_tensorflow(command_files, tmp_path):
-    command = [sys.executable, "-c", ALONE, command_files.folder, tmp_path / "out"]
-    done = subprocess.run([str(part) for part in command], capture_output=True, text=True, check=False, cwd=ROOT)
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.splitlines()[-1] == "done"
+    assert run_python(ALONE, command_files.folder, tmp_path / "out").splitlines()[-1] == "done"
 
 
 def test_classes_are_those_of_the_runtime_and_pictures_are_written(command_files, tmp_path):
@@ -55,7 +45,7 @@ def test_classes_are_those_of_the_runtime_and_pictures_are_written(command_files
     namesake = shutil.copy(street, tmp_path / "other" / "street.jpg")
     out = tmp_path / "deep" / "out"
     arguments = ("predict", file, street, namesake, "--letterbox", "--top", 2, "--out", out)
-    result = run(*arguments, "--json")
+    result = run_command(*arguments, "--json")
     assert result.exit_code == 0, result.output
     told = json.loads(result.stdout)
     expected = runtime.load(file).predict([street], top_k=2, resize="letterbox")[0]
@@ -68,7 +58,7 @@ def test_classes_are_those_of_the_runtime_and_pictures_are_written(command_files
         assert picture.format == "PNG"
         assert picture.width >= 200  # the photograph's, and the classes written below
         assert picture.height > 120
-    table = run(*arguments).stdout
+    table = run_command(*arguments).stdout
     assert expected.names[0] in table
     assert f"{expected.scores[0]:.3f}" in table
     assert expected.names[0] in CLASSES
@@ -88,7 +78,9 @@ def pictures(tmp_path_factory):
 
 def test_boxes_are_printed_and_fewer_at_a_higher_confidence(pictures, tmp_path):
     def boxes(*options):
-        result = run("predict", pictures / "yolo.onnx", pictures / "picture.png", "--out", tmp_path, *options, "--json")
+        result = run_command(
+            "predict", pictures / "yolo.onnx", pictures / "picture.png", "--out", tmp_path, *options, "--json"
+        )
         assert result.exit_code == 0, result.output
         return json.loads(result.stdout)["images"][0]["boxes"]
 
@@ -102,22 +94,24 @@ def test_boxes_are_printed_and_fewer_at_a_higher_confidence(pictures, tmp_path):
         np.testing.assert_array_equal(boxes(*options), expected.boxes)
     assert boxes() != boxes("--letterbox")
     for wrong in (["--resize", "crop"], ["--letterbox", "--resize", "stretch"]):
-        refused = run("predict", pictures / "yolo.onnx", pictures / "picture.png", *wrong)
+        refused = run_command("predict", pictures / "yolo.onnx", pictures / "picture.png", *wrong)
         assert refused.exit_code == 2
         assert "--resize" in refused.output
-    printed = run("predict", pictures / "yolo.onnx", pictures / "picture.png", "--out", tmp_path, "--confidence", 0.3)
+    printed = run_command(
+        "predict", pictures / "yolo.onnx", pictures / "picture.png", "--out", tmp_path, "--confidence", 0.3
+    )
     assert "box, xywh" in printed.stdout
-    nothing = run("predict", pictures / "yolo.onnx", pictures / "picture.png", "--no-draw", "--confidence", 1)
+    nothing = run_command("predict", pictures / "yolo.onnx", pictures / "picture.png", "--no-draw", "--confidence", 1)
     assert "nothing found" in nothing.stdout
 
 
 def test_segments_are_shares_and_another_backend_agrees(pictures, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     arguments = ("predict", pictures / "segmenter.onnx", pictures / "picture.png", "--no-draw", "--threads", 1)
-    here, there = run(*arguments, "--json"), run(*arguments, "--json", "--backend", "openvino")
+    here, there = run_command(*arguments, "--json"), run_command(*arguments, "--json", "--backend", "openvino")
     assert here.exit_code == there.exit_code == 0
     assert json.loads(here.stdout)["images"] == json.loads(there.stdout)["images"]
-    assert "share" in run(*arguments).stdout
+    assert "share" in run_command(*arguments).stdout
     assert not list(tmp_path.iterdir())
 
 
@@ -138,8 +132,8 @@ def photos(pictures, tmp_path):
 def test_each_thing_found_is_one_object_of_json(pictures, photos, tmp_path, name, keys):
     """--jsonl, a line each; and the same objects in --json, beside what it held before."""
     arguments = ("predict", pictures / f"{name}.onnx", photos, "--out", tmp_path / "out", "--confidence", 0.3)
-    document = json.loads(run(*arguments, "--json").stdout)
-    lines = run(*arguments, "--jsonl")
+    document = json.loads(run_command(*arguments, "--json").stdout)
+    lines = run_command(*arguments, "--jsonl")
     assert lines.exit_code == 0
     records = [json.loads(line) for line in lines.stdout.splitlines()]
     assert all(record.pop("file") == str(pictures / f"{name}.onnx") for record in records)
@@ -158,13 +152,13 @@ def test_each_thing_found_is_one_object_of_json(pictures, photos, tmp_path, name
 def test_folders_within_are_taken_when_asked_but_not_what_was_written(pictures, photos):
     arguments = ("predict", pictures / "yolo.onnx", photos, "--out", photos / "out", "--recursive", "--json")
     for _ in range(2):
-        images = [one["image"] for one in json.loads(run(*arguments).stdout)["images"]]
+        images = [one["image"] for one in json.loads(run_command(*arguments).stdout)["images"]]
         assert images == [str(photos / name) for name in ("a.PNG", "b.png", "more/c.png")]
 
 
 def test_a_broken_picture_in_a_folder_is_left_out_and_said(pictures, photos):
     (photos / "aa.jpg").write_text("no picture")
-    result = run("predict", pictures / "yolo.onnx", photos, "--no-draw", "--json")
+    result = run_command("predict", pictures / "yolo.onnx", photos, "--no-draw", "--json")
     assert result.exit_code == 1
     assert len(json.loads(result.stdout)["images"]) == 2
     assert "Left out" in result.stderr
@@ -172,7 +166,7 @@ def test_a_broken_picture_in_a_folder_is_left_out_and_said(pictures, photos):
 
 
 def test_json_and_lines_at_once_are_refused(pictures):
-    assert run("predict", pictures / "yolo.onnx", pictures / "picture.png", "--json", "--jsonl").exit_code == 2
+    assert run_command("predict", pictures / "yolo.onnx", pictures / "picture.png", "--json", "--jsonl").exit_code == 2
 
 
 @pytest.mark.parametrize(
@@ -188,7 +182,7 @@ def test_json_and_lines_at_once_are_refused(pictures):
 )
 def test_mistakes_are_one_line_and_draw_nothing(pictures, tmp_path, monkeypatch, arguments, message):
     monkeypatch.chdir(pictures)
-    result = run("predict", *arguments, "--out", tmp_path / "out")
+    result = run_command("predict", *arguments, "--out", tmp_path / "out")
     assert result.exit_code == 1
     assert isinstance(result.exception, SystemExit)
     (line,) = result.stderr.splitlines()
@@ -198,4 +192,4 @@ def test_mistakes_are_one_line_and_draw_nothing(pictures, tmp_path, monkeypatch,
 
 @pytest.mark.parametrize("option", [("--confidence", "2"), ("--top", "0"), ("--threads", "0"), ("--treads", "1")])
 def test_a_mistyped_line_exits_with_2(pictures, option):
-    assert run("predict", pictures / "float.onnx", pictures / "picture.png", *option).exit_code == 2
+    assert run_command("predict", pictures / "float.onnx", pictures / "picture.png", *option).exit_code == 2

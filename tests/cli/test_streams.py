@@ -16,7 +16,7 @@ from PIL import Image
 import resnet_backbones as rb
 from resnet_backbones.cli import app as cli
 from resnet_backbones.cli.common import OPTIONS, with_options
-from tests.cli.command_lines import run
+from tests.support.processes import run_command
 
 
 def shell(line, **environment):
@@ -154,7 +154,7 @@ def test_missing_files_are_named_before_anything_heavy_is_imported():
 
 
 def test_list_suggests_near_names():
-    result = run("list", "resnet5O")
+    result = run_command("list", "resnet5O")
     assert result.exit_code == 1
     assert "no backbone matches 'resnet5O'. Did you mean 'resnet56' or 'resnet50'" in result.stderr
 

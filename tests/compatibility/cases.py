@@ -182,7 +182,7 @@ def prepare(out: Path) -> None:
 
 def run(words: list[str], out: Path) -> tuple[int, Any]:
     """Runs a command line on the fixtures; its exit code and, of ``--json``, what it printed."""
-    from tests.cli.command_lines import run as command
+    from tests.support.processes import run_command
 
-    result = command(*(word.replace("{out}", str(out)) for word in words))
+    result = run_command(*(word.replace("{out}", str(out)) for word in words))
     return result.exit_code, json.loads(result.stdout) if "--json" in words else None

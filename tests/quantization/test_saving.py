@@ -3,13 +3,8 @@
 from __future__ import annotations
 
 import copy
-import os
 import pickle
-import subprocess
-import sys
-import textwrap
 import zipfile
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -21,6 +16,7 @@ from resnet_backbones.quantization import hooks_of, quantization_of, quantize_aw
 from tests.quantization.saving_cases import CASES, IMAGES, assert_same, facts, quantized, sequential, subclassed
 from tests.quantization.saving_cases import classifier as build_classifier
 from tests.support.nets import SPEC
+from tests.support.processes import run_python
 
 FRESH_PROCESS = """
     import sys
@@ -51,11 +47,10 @@ WEIGHTS_IN_A_FRESH_PROCESS = """
     import sys
     import numpy as np
 
-    folder, tests = sys.argv[1:]
+    folder = sys.argv[1]
     with open(f"{folder}/classifier.pkl", "rb") as file:  # nothing of ours is imported yet
         unpickled = pickle.load(file)
-    sys.path.insert(0, tests)
-    from saving_cases import CASES, assert_same, facts
+    from tests.quantization.saving_cases import CASES, assert_same, facts
     from resnet_backbones.quantization import quantize_aware
 
     assert_same(facts(unpickled), np.load(f"{folder}/classifier.npz"))
@@ -65,15 +60,6 @@ WEIGHTS_IN_A_FRESH_PROCESS = """
         assert_same(facts(model), np.load(f"{folder}/{name}.npz"))
     print("all equal")
 """
-
-
-def fresh_process(program, *arguments):
-    result = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(program), *map(str, arguments)],
-        capture_output=True, text=True, env=os.environ, check=False,
-    )  # fmt: skip
-    assert result.returncode == 0, result.stderr[-3000:]
-    return result.stdout
 
 
 @pytest.fixture(scope="module")
@@ -99,7 +85,7 @@ def test_a_trained_detector_loads_in_a_fresh_process_and_trains_on(kind, images,
     detector.save(tmp_path / "detector.keras")
     outputs = {name: np.asarray(value) for name, value in detector(images, training=False).items()}
     np.savez(tmp_path / "data.npz", images=images, **labels, **outputs)
-    assert "loaded, equal, trained" in fresh_process(FRESH_PROCESS, tmp_path, kind)
+    assert "loaded, equal, trained" in run_python(FRESH_PROCESS, tmp_path, kind)
 
 
 def test_a_quantized_classifier_keeps_its_frozen_switches(classifier, images, tmp_path):
@@ -123,14 +109,14 @@ def test_a_quantized_backbone_inside_a_float_task_is_saved_with_its_ranges(image
     np.testing.assert_array_equal(np.asarray(loaded(images, training=False)), expected)
 
 
-def test_weights_alone_load_into_models_quantized_alike_in_a_fresh_process(tmp_path):
+def test_weights_alone_load_into_models_quantized_alike_in_a_run_python(tmp_path):
     for name, build in CASES.items():
         model = quantized(build)
         model.save_weights(tmp_path / f"{name}.weights.h5")
         np.savez(tmp_path / f"{name}.npz", **facts(model))
         if name == "classifier":
             (tmp_path / "classifier.pkl").write_bytes(pickle.dumps(model))
-    assert "all equal" in fresh_process(WEIGHTS_IN_A_FRESH_PROCESS, tmp_path, Path(__file__).parent)
+    assert "all equal" in run_python(WEIGHTS_IN_A_FRESH_PROCESS, tmp_path)
 
 
 def test_weights_alone_put_back_every_weight_and_range(classifier, images, tmp_path):

@@ -7,8 +7,6 @@ import io
 import itertools
 import os
 import socket
-import subprocess
-import sys
 import warnings
 import zlib
 
@@ -21,6 +19,7 @@ from resnet_backbones.runtime import Detections, Segmentation, pictures
 from resnet_backbones.runtime.images import as_image, read_image
 from tests.runtime import onnx_models
 from tests.runtime.fuzz_bases import described
+from tests.support.processes import run_python
 
 SIZES = [(1, 1), (1, 40), (33, 2), (24, 32)]
 MODES = ["1", "L", "LA", "La", "P", "PA", "RGB", "RGBX", "RGBA", "RGBa", "CMYK", "YCbCr", "LAB", "HSV", "I", "F"]
@@ -285,8 +284,7 @@ def test_a_large_jpeg_takes_little_memory(tmp_path):
         "image, size = read_image(sys.argv[1], 3); print(image.shape, size)\n"
         "print(re.search('VmHWM: *\\t* *(.*) kB', pathlib.Path('/proc/self/status').read_text())[1])"
     )
-    command = [sys.executable, "-W", "ignore", "-c", code, str(tmp_path / "a.jpg")]
-    told = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    told = run_python(code, tmp_path / "a.jpg")
     assert told.startswith("(5000, 5000, 3) (10000, 10000)")
     assert int(told.split()[-1]) < 350_000  # KB
 

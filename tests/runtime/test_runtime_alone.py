@@ -2,22 +2,13 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
-
 from tests.runtime import fuzz_bases
+from tests.support.processes import run_python, without
 
-SCRIPT = """
-import sys
-
-class Absent:
-    names = {"tensorflow", "keras", "tf_keras", "keras_cv", "keras_hub", "tensorflow_model_optimization", "onnx"}
-
-    def find_spec(self, name, path=None, target=None):
-        if name.partition(".")[0] in self.names:
-            raise ModuleNotFoundError(f"{name} is not installed here", name=name)
-
-sys.meta_path.insert(0, Absent())
+PACKAGES = ("tensorflow", "keras", "tf_keras", "keras_cv", "keras_hub", "tensorflow_model_optimization", "onnx")
+SCRIPT = (
+    without(*PACKAGES)
+    + """
 try:
     import tensorflow
 except ModuleNotFoundError:
@@ -37,14 +28,13 @@ for path in sys.argv[1:]:
                 result.draw(pictures[0])
                 result.to_dict()
         print(type(result).__name__)
-assert not Absent.names & set(sys.modules)
+assert not absent & set(sys.modules)
 """
+)
 
 
 def test_files_of_every_task_run_without_tensorflow_and_keras(detector_file, tmp_path):
     fuzz_bases.write(tmp_path, fuzz_bases.onnx_files())
     paths = [detector_file, *(tmp_path / name for name in ("float.onnx", "int8.onnx", "yolo.onnx", "segmenter.onnx"))]
-    done = subprocess.run([sys.executable, "-c", SCRIPT, *map(str, paths)], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
     results = ["Detections", "Classification", "Classification", "Detections", "Segmentation"]
-    assert done.stdout.split() == [name for name in results for _ in range(2)]
+    assert run_python(SCRIPT, *paths).split() == [name for name in results for _ in range(2)]

@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-import subprocess
-import sys
 import threading
 from types import SimpleNamespace
 
@@ -12,6 +10,7 @@ import tensorflow as tf
 
 from resnet_backbones import runtime
 from tests.runtime.tiny_models import ANCHORS, SIZE, convert, detector_metadata
+from tests.support.processes import run_python
 
 
 def write(path, flatbuffer, metadata=None):
@@ -213,6 +212,4 @@ assert model.predict(np.random.rand(1, 50, 70, 3))[0].boxes.shape[1] == 4
 loaded = {{name.split(".")[0] for name in sys.modules}}
 print(sorted(loaded & {{"tensorflow", "keras", "tf_keras", "keras_cv", "torch", "tflite_runtime"}}))
 """
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.strip() == "[]"
+    assert run_python(code) == "[]"

@@ -2,23 +2,16 @@
 
 import numpy as np
 import pytest
-from typer.testing import CliRunner
 
 import resnet_backbones as rb
-from resnet_backbones.cli import app as cli
 from resnet_backbones.cli.app import parse_overrides
 from resnet_backbones.weights.convert import convert
 from resnet_backbones.weights.names import find_names
 from resnet_backbones.weights.targets import find_target
+from tests.support.processes import run_command
 from tests.weights.models import assert_same, randomise, timm_state, tiny, values
 
 TIMM = {"kernel": "weight", "gamma": "weight", "beta": "bias", "moving_mean": "running_mean"}
-
-
-@pytest.fixture
-def run():
-    """Runs the command in this process: `run("--name", "resnet10t", ...)` -> result with exit_code, stdout, stderr."""
-    return lambda *arguments: CliRunner().invoke(cli.app, ["convert", *map(str, arguments)])
 
 
 @pytest.fixture(scope="module")
@@ -41,18 +34,18 @@ def timm_file(resnet10t, tmp_path):
 
 
 @pytest.mark.parametrize("ending", ["weights.h5", "safetensors", "npz"])
-def test_timms_weights_are_converted(run, timm_file, resnet10t, tmp_path, ending):
+def test_timms_weights_are_converted(timm_file, resnet10t, tmp_path, ending):
     out = tmp_path / f"ours.{ending}"
-    result = run("--from", "timm", "--name", "resnet10t", timm_file, out)
+    result = run_command("convert", "--from", "timm", "--name", "resnet10t", timm_file, out)
     assert result.exit_code == 0, result.output
     assert "arrays, " in result.stdout
     assert f"{resnet10t.count_params():,} parameters of resnet10t" in result.stdout
     assert_same(values(rb.create_backbone("resnet10t", weights=out)), values(resnet10t))
 
 
-def test_the_source_is_told_by_the_names_and_the_spec_can_be_changed(run, timm_file, tmp_path):
+def test_the_source_is_told_by_the_names_and_the_spec_can_be_changed(timm_file, tmp_path):
     out = tmp_path / "ours.npz"
-    result = run("--name", "resnet10t", "--set", "activation=silu", "--channels", 1, timm_file, out)
+    result = run_command("convert", "--name", "resnet10t", "--set", "activation=silu", "--channels", 1, timm_file, out)
     assert result.exit_code == 0, result.output
     rb.create_backbone("resnet10t", input_shape=(None, None, 1), weights=out)
 
@@ -69,9 +62,9 @@ def test_the_source_is_told_by_the_names_and_the_spec_can_be_changed(run, timm_f
         (("--name", "resnet10t", "--set", "colour=1", "theirs.safetensors", "out.npz"), "has no field 'colour'"),
     ],
 )
-def test_what_cannot_be_converted_is_said_and_exits_with_1(run, timm_file, tmp_path, monkeypatch, arguments, message):
+def test_what_cannot_be_converted_is_said_and_exits_with_1(timm_file, tmp_path, monkeypatch, arguments, message):
     monkeypatch.chdir(tmp_path)
-    result = run(*arguments)
+    result = run_command("convert", *arguments)
     assert result.exit_code == 1
     assert message in " ".join(result.stderr.split())
     assert result.stdout == ""

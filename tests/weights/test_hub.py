@@ -1,8 +1,5 @@
 """``hf-hub:`` names, against a cache folder made here: nothing is asked of a network."""
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +7,7 @@ import pytest
 
 import resnet_backbones as rb
 from resnet_backbones.weights.hub import parse
+from tests.support.processes import run_python
 from tests.weights.models import images, randomise, timm_state, tiny
 
 COMMITS = {"main": "1" * 40, "v2": "2" * 40}
@@ -82,7 +80,5 @@ def test_the_hubs_own_settings_of_the_cache_are_honoured(tmp_path):
         "import sys; from resnet_backbones.weights.hub import fetch; print(fetch('hf-hub:a/b'));"
         "assert not {'tensorflow', 'keras', 'tf_keras'} & set(sys.modules)"
     )
-    environment = {**os.environ, "HF_HUB_CACHE": str(tmp_path), "HF_HUB_OFFLINE": "1", "PYTHONPATH": os.getcwd()}
-    found = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False)
-    assert found.returncode == 0, found.stderr
-    assert Path(found.stdout.strip()).name == "model.safetensors"
+    found = run_python(code, environment={"HF_HUB_CACHE": str(tmp_path), "HF_HUB_OFFLINE": "1"})
+    assert Path(found).name == "model.safetensors"

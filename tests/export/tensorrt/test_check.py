@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +14,7 @@ from onnx import TensorProto, helper
 import resnet_backbones as rb
 from resnet_backbones.export.tensorrt import rules_all
 from resnet_backbones.export.tensorrt.findings import SEVERITIES
+from tests.support.processes import run_python
 
 from .good_graph import Builder, good_model
 from .mutations import MUTATIONS
@@ -307,8 +306,7 @@ def test_checking_imports_no_tensorflow(tmp_path):
         "report = rb.export.tensorrt.check(sys.argv[1]); "
         "print(report.ok, sorted({'tensorflow', 'keras', 'tf_keras', 'onnxruntime'} & set(sys.modules)))"
     )
-    done = subprocess.run([sys.executable, "-c", code, str(tmp_path / "good.onnx")], capture_output=True, text=True)
-    assert done.stdout.strip() == "True []", done.stderr
+    assert run_python(code, tmp_path / "good.onnx") == "True []"
 
 
 def test_the_documentation_holds_the_table_of_rules():
