@@ -6,14 +6,14 @@ import numpy as np
 import pytest
 
 import resnet_backbones as rb
-from tests.support.nets import SPEC
+from tests.support.nets import SPEC, even_images
 
 SIZE = 64
 
 
 @pytest.fixture(scope="session")
 def images():
-    return np.random.default_rng(0).uniform(0, 1, (2, SIZE, SIZE, 3)).astype("float32")
+    return even_images(0, 1, 2, SIZE, SIZE, 3)
 
 
 @pytest.fixture(scope="session")

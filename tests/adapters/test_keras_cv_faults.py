@@ -7,9 +7,9 @@ import pytest
 
 import resnet_backbones as rb
 from resnet_backbones.keras_compat import keras
+from tests.support.nets import SPEC, even_images
 
-SPEC = rb.ResNetSpec(block="basic", depths=(1, 1, 1, 1), widths=(8, 16, 24, 32), stem_width=8)
-IMAGES = np.random.default_rng(0).uniform(0, 255, (2, 64, 64, 3)).astype("float32")
+IMAGES = even_images(0, 255, 2, 64, 64, 3)
 DETECTORS = {
     "retinanet": ("retinanet", {"head_depth": 1}, {"box_loss": "smoothl1", "classification_loss": "focal"}),
     "yolo_v8": (

@@ -7,9 +7,9 @@ import pytest
 
 import resnet_backbones as rb
 from resnet_backbones.keras_compat import IS_KERAS_3, keras
+from tests.support.nets import SPEC, even_images
 
-SPEC = rb.ResNetSpec(block="basic", depths=(1, 1, 1, 1), widths=(8, 16, 24, 32), stem_width=8)
-IMAGES = np.random.default_rng(0).uniform(0, 255, (2, 64, 64, 3)).astype("float32")
+IMAGES = even_images(0, 255, 2, 64, 64, 3)
 LABELS = {
     "boxes": np.array([[[10, 10, 20, 20], [5, 5, 30, 20]]] * 2, "float32"),
     "classes": np.zeros((2, 2), "float32"),

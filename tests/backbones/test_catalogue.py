@@ -22,6 +22,7 @@ from resnet_backbones.backbones.info import distinct_architectures
 from resnet_backbones.backbones.model import SpecBackbone
 from resnet_backbones.backbones.specs import spec_from_dict
 from resnet_backbones.keras_compat import IS_KERAS_3, keras
+from tests.support.nets import images
 from tests.support.shrinking import shrunken
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "catalogue.md"
@@ -34,10 +35,6 @@ def kinds():
     for info in INFOS:
         names.setdefault(shrunken(info.spec), []).append(info.name)
     return [pytest.param(spec, id="+".join([*of[:3], *["more"][: len(of[3:])]])) for spec, of in names.items()]
-
-
-def images(*shape):
-    return np.random.default_rng(0).normal(size=shape).astype("float32")
 
 
 def stride_and_channels(backbone):

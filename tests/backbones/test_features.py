@@ -4,6 +4,7 @@ import pytest
 import resnet_backbones as rb
 from resnet_backbones.errors import UnknownNameError
 from resnet_backbones.keras_compat import keras
+from tests.support.nets import images
 
 SPEC = rb.ResNetSpec(block="basic", depths=(1, 1, 1), widths=(4, 8, 16), stem_width=4)
 LEVELS = {"P1": "stem_act1", "P2": "stage1_block1_out", "P3": "stage2_block1_out", "P4": "stage3_block1_out"}
@@ -49,7 +50,7 @@ def test_layers_and_tensors_of_each_level_agree(backbone):
 
 
 def test_the_feature_extractor_returns_the_levels_asked_for(backbone):
-    x = np.random.default_rng(0).normal(size=(2, 64, 96, 3)).astype("float32")
+    x = images(2, 64, 96, 3)
     features = backbone.feature_extractor(["P2", "P4"])(x)
     assert {level: tuple(feature.shape) for level, feature in features.items()} == {
         "P2": (2, 16, 24, 4),

@@ -5,10 +5,10 @@ import pytest
 
 import resnet_backbones as rb
 from resnet_backbones.keras_compat import keras
+from tests.support.nets import TWO_STAGES, images, randomise, two_stages
 from tests.support.processes import run_python
 
-TINY = rb.ResNetSpec(block="basic", depths=(1, 1), widths=(4, 8), stem_width=4)
-TINY_BOTTLENECK = TINY.replace(block="bottleneck")
+BOTTLENECKS = TWO_STAGES.replace(block="bottleneck")
 DEEP = ("resnet101", "resnet152", "resnet200")
 
 # Trainable numbers in timm's models of the same names, without their classifiers.
@@ -32,26 +32,6 @@ PARAMETERS = {
     "resnet200": 62_624_832,
     "resnet200d": 62_644_064,
 }
-
-
-def images(*shape, seed=0):
-    return np.random.default_rng(seed).normal(size=shape).astype("float32")
-
-
-def tiny(spec=TINY, input_shape=(32, 32, 3), **overrides):
-    return rb.create_backbone(spec, input_shape=input_shape, **overrides)
-
-
-def randomise(model, seed=0):
-    """Random batch-norm statistics and affine parameters."""
-    random = np.random.default_rng(seed)
-    for layer in model.layers:
-        if isinstance(layer, keras.layers.BatchNormalization):
-            size = layer.gamma.shape
-            layer.set_weights(
-                [random.uniform(0.5, 1.5, size), *random.normal(0, 0.2, (2, *size)), random.uniform(0.5, 2.0, size)]
-            )
-    return model
 
 
 @pytest.mark.parametrize("name", PARAMETERS)
@@ -104,14 +84,14 @@ def test_output_stride_keeps_later_stages_large_and_dilates_them(output_stride):
 
 @pytest.mark.parametrize("stride_in_1x1", [False, True])
 def test_a_bottleneck_strides_in_the_3x3_or_as_v1_in_the_1x1(stride_in_1x1):
-    backbone = tiny(TINY_BOTTLENECK, stride_in_1x1=stride_in_1x1)
+    backbone = two_stages(BOTTLENECKS, stride_in_1x1=stride_in_1x1)
     strides = [tuple(backbone.get_layer(f"stage2_block1_conv{number}").strides) for number in (1, 2, 3)]
     assert strides == ([(2, 2), (1, 1), (1, 1)] if stride_in_1x1 else [(1, 1), (2, 2), (1, 1)])
 
 
 @pytest.mark.parametrize("zero_init_last", [False, True])
 def test_zero_init_last_starts_each_block_as_its_shortcut(zero_init_last):
-    backbone = tiny(TINY_BOTTLENECK, zero_init_last=zero_init_last)
+    backbone = two_stages(BOTTLENECKS, zero_init_last=zero_init_last)
     last = np.asarray(backbone.get_layer("stage2_block1_bn3").gamma)
     assert np.all(last == (0.0 if zero_init_last else 1.0))
     assert np.all(np.asarray(backbone.get_layer("stage2_block1_bn2").gamma) == 1.0)
@@ -119,24 +99,24 @@ def test_zero_init_last_starts_each_block_as_its_shortcut(zero_init_last):
 
 @pytest.mark.parametrize("channels", [1, 4])
 def test_any_number_of_input_channels(channels):
-    assert tiny(input_shape=(None, None, channels))(images(1, 33, 40, channels)).shape == (1, 5, 5, 8)
+    assert two_stages(input_shape=(None, None, channels))(images(1, 33, 40, channels)).shape == (1, 5, 5, 8)
 
 
 def test_preprocessing_is_part_of_the_graph():
-    plain = randomise(tiny())
-    built_in = tiny(preprocessing={"scale": [0.5, 1.0, 2.0], "offset": [0.0, -1.0, 1.0]})
+    plain = randomise(two_stages())
+    built_in = two_stages(preprocessing={"scale": [0.5, 1.0, 2.0], "offset": [0.0, -1.0, 1.0]})
     built_in.set_weights(plain.get_weights())
     x = images(2, 32, 32, 3)
     expected = plain(x * np.float32([0.5, 1.0, 2.0]) + np.float32([0.0, -1.0, 1.0]))
     np.testing.assert_allclose(built_in(x), expected, rtol=1e-5, atol=1e-5)
     assert built_in.layers[1].name == "preprocessing"
     with pytest.raises(ValueError, match=r"made for 3 channels, input_shape=\(32, 32, 1\) has 1"):
-        tiny(preprocessing="imagenet", input_shape=(32, 32, 1))
+        two_stages(preprocessing="imagenet", input_shape=(32, 32, 1))
 
 
 def test_stochastic_depth_drops_whole_samples_in_training_only():
-    spec = TINY.replace(depths=(1, 2), drop_path_rate=0.5, zero_init_last=False)
-    backbone = tiny(spec)
+    spec = TWO_STAGES.replace(depths=(1, 2), drop_path_rate=0.5, zero_init_last=False)
+    backbone = two_stages(spec)
     branch = keras.Model(backbone.inputs[0], backbone.get_layer("stage2_block2_drop_path").output)
     x = np.repeat(images(1, 32, 32, 3), 64, axis=0)
     kept = np.asarray(branch(x, training=False))
@@ -148,7 +128,7 @@ def test_stochastic_depth_drops_whole_samples_in_training_only():
 @pytest.mark.parametrize("activation", ["relu", "silu"])
 @pytest.mark.parametrize("size", [8, 9])
 def test_stem_pooling_pads_evenly_with_nothing(activation, size):
-    backbone = tiny(activation=activation, input_shape=(2 * size, 2 * size, 3))
+    backbone = two_stages(activation=activation, input_shape=(2 * size, 2 * size, 3))
     pool = "stem_pool" if activation == "relu" else "stem_pool_stride"
     model = keras.Model(backbone.inputs[0], [backbone.get_layer(name).output for name in ("stem_act1", pool)])
     before, after = (np.asarray(tensor) for tensor in model(images(2, 2 * size, 2 * size, 3)))
@@ -182,7 +162,7 @@ def test_a_wrong_argument_says_what_is_allowed(arguments, error, message):
 
 
 def test_a_backbone_trains_inside_a_model():
-    backbone = tiny(drop_path_rate=0.1)
+    backbone = two_stages(drop_path_rate=0.1)
     model = keras.Sequential([backbone, keras.layers.GlobalAveragePooling2D(), keras.layers.Dense(2)])
     model.compile("adam", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
     before = [np.array(weight) for weight in backbone.get_weights()]
@@ -195,7 +175,7 @@ def test_a_backbone_trains_inside_a_model():
 def test_a_mixed_precision_backbone_keeps_its_policy_in_its_config():
     keras.mixed_precision.set_global_policy("mixed_float16")
     try:
-        backbone = tiny()
+        backbone = two_stages()
     finally:
         keras.mixed_precision.set_global_policy("float32")
     again = type(backbone).from_config(backbone.get_config())
@@ -204,11 +184,13 @@ def test_a_mixed_precision_backbone_keeps_its_policy_in_its_config():
 
 
 def test_saved_backbones_load_in_a_fresh_process(tmp_path):
-    spec = TINY.replace(activation="hard_swish", preprocessing="imagenet", shortcut="avg_pool", drop_path_rate=0.1)
-    trunk = rb.from_model(tiny(TINY_BOTTLENECK), {"P2": "stage1_block1_out", "P3": "stage2_block1_out"})
+    spec = TWO_STAGES.replace(
+        activation="hard_swish", preprocessing="imagenet", shortcut="avg_pool", drop_path_rate=0.1
+    )
+    trunk = rb.from_model(two_stages(BOTTLENECKS), {"P2": "stage1_block1_out", "P3": "stage2_block1_out"})
     x = images(2, 32, 32, 3)
     np.save(tmp_path / "x.npy", x)
-    for name, backbone in (("built", tiny(spec)), ("wrapped", trunk)):
+    for name, backbone in (("built", two_stages(spec)), ("wrapped", trunk)):
         randomise(backbone).save(tmp_path / f"{name}.keras")
         np.save(tmp_path / f"{name}.npy", np.asarray(backbone(x)))
     code = """

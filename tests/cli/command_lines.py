@@ -35,12 +35,12 @@ def write_files(folder: Path) -> dict[str, object]:
 
     import resnet_backbones as rb
     from resnet_backbones.keras_compat import keras
-    from tests.export.conftest import randomise_batch_norms
+    from tests.support.nets import randomise
 
     keras.utils.set_random_seed(0)
     scaling = rb.Preprocessing(1 / 127.5, -1.0)
     backbone = rb.create_backbone("resnet10t", input_shape=(SIZE, SIZE, 3), preprocessing=scaling)
-    randomise_batch_norms(backbone)
+    randomise(backbone)
     rb.adapters.keras_cv.image_classifier(backbone, num_classes=len(CLASSES)).save(folder / "classifier.keras")
     random = np.random.default_rng(0)
     (folder / "photos" / "more").mkdir(parents=True)

@@ -80,7 +80,7 @@ class StopAt(keras.callbacks.Callback):
             raise KeyboardInterrupt
 
 
-def fit(model: Any, folder: Path, stop: StopAt) -> None:
+def train_backed_up(model: Any, folder: Path, stop: StopAt) -> None:
     """Two epochs of four steps, backed up at every step."""
     backup = rb.TrainingBackup(folder, save_freq=1, delete_checkpoint=False)
     model.fit(IMAGES / 255, LABELS, batch_size=2, epochs=2, shuffle=False, verbose=0, callbacks=[stop, backup])

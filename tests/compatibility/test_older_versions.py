@@ -97,7 +97,7 @@ def test_training_goes_on_from_an_old_backup(folder, facts, tmp_path):
     shutil.copytree(folder / "backup", tmp_path / "backup")
     assert rb.TrainingBackup(tmp_path / "backup").resume_point == (1, 1)
     model, stop = cases.trained(seed=1), cases.StopAt()
-    cases.fit(model, tmp_path / "backup", stop)
+    cases.train_backed_up(model, tmp_path / "backup", stop)
     assert stop.done == 3
     for value, expected in zip(cases.values(model), facts["trained"], strict=True):
         np.testing.assert_allclose(value, expected, rtol=1e-3, atol=1e-4)

@@ -63,10 +63,10 @@ def write(folder: Path) -> None:
                 facts["outputs"][form] = measure.summary(cases.outputs(model, cases.DETECTOR_IMAGES))
 
     with contextlib.suppress(KeyboardInterrupt):
-        cases.fit(cases.trained(), folder / "backup", cases.StopAt(6))
+        cases.train_backed_up(cases.trained(), folder / "backup", cases.StopAt(6))
     finished = cases.trained()
     with tempfile.TemporaryDirectory() as other:
-        cases.fit(finished, Path(other), cases.StopAt())
+        cases.train_backed_up(finished, Path(other), cases.StopAt())
     facts["trained"] = [value.tolist() for value in cases.values(finished)]
     (folder / "facts.json").write_text(json.dumps(facts) + "\n")
 

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import numpy as np
-
 from resnet_backbones.keras_compat import keras
 from resnet_backbones.layers import BatchNormalization
-from tests.support.nets import randomise
+from tests.support.nets import even_images, randomise
 
 layers = keras.layers
-IMAGES = np.random.default_rng(0).uniform(0, 1, (8, 8, 8, 3)).astype("float32")
+IMAGES = even_images(0, 1, 8, 8, 8, 3)
 
 
 def net():

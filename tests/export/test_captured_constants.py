@@ -8,6 +8,7 @@ import tensorflow as tf
 
 import resnet_backbones as rb
 from resnet_backbones.keras_compat import keras
+from tests.support.nets import even_images
 
 layers = keras.layers
 MEAN = np.array([103.9, 116.8, 123.7], "float32")
@@ -44,7 +45,7 @@ def test_models_with_constants_quantize_and_export(form, tmp_path):
         assert form == "merging layer"
         return
     model = keras.Model(image, layers.Conv2D(4, 3)(prepared))
-    pictures = np.random.default_rng(0).uniform(0, 255, (8, 8, 8, 3)).astype("float32")
+    pictures = even_images(0, 255, 8, 8, 8, 3)
     for name in ("f.tflite", "f.onnx"):
         assert rb.export_model(model, tmp_path / name, precision="float32", parity_data=pictures).passed
     rb.quantize_post_training(model, calibration_data=pictures)

@@ -12,7 +12,7 @@ from ai_edge_litert.interpreter import Interpreter
 import resnet_backbones as rb
 from resnet_backbones.export.litert.flatbuffer import read_model
 from resnet_backbones.keras_compat import keras
-from tests.export.conftest import randomise_batch_norms
+from tests.support.nets import even_images, randomise
 
 NAMES = ["a", "b", "c"]
 
@@ -33,7 +33,7 @@ def run(path, images):
 def detector():
     keras.utils.set_random_seed(0)
     backbone = rb.create_backbone("resnet10t", input_shape=(64, 64, 3))
-    randomise_batch_norms(backbone)
+    randomise(backbone)
     model = rb.adapters.keras_cv.retinanet(backbone, num_classes=3, bounding_box_format="xywh", head_depth=1)
     last = model.classification_head.prediction_layer
     last.kernel.assign(10 * last.kernel.numpy())  # scores that differ
@@ -42,7 +42,7 @@ def detector():
 
 @pytest.fixture(scope="module")
 def batch():
-    return np.random.default_rng(0).uniform(-1, 1, (4, 64, 64, 3)).astype("float32")
+    return even_images(-1, 1, 4, 64, 64, 3)
 
 
 @pytest.fixture(scope="module")

@@ -7,15 +7,14 @@ import pytest
 
 import resnet_backbones as rb
 from resnet_backbones.keras_compat import keras
-
-from .conftest import randomise_batch_norms
+from tests.support.nets import randomise
 
 
 @pytest.fixture(scope="module")
 def model():
     keras.utils.set_random_seed(0)
     backbone = rb.create_backbone("resnet18", input_shape=(64, 64, 3))
-    randomise_batch_norms(backbone)
+    randomise(backbone)
     return backbone
 
 

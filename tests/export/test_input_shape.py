@@ -9,9 +9,10 @@ import pytest
 
 import resnet_backbones as rb
 from resnet_backbones.keras_compat import keras
+from tests.support.nets import even_images
 
 layers = keras.layers
-IMAGES = np.random.default_rng(0).uniform(-1, 1, (4, 16, 24, 3)).astype("float32")
+IMAGES = even_images(-1, 1, 4, 16, 24, 3)
 FILES = ["m.tflite", "m.onnx", "m"]
 
 

@@ -7,6 +7,7 @@ import pytest
 
 import resnet_backbones as rb
 from resnet_backbones.keras_compat import keras
+from tests.support.nets import images
 
 layers = keras.layers
 
@@ -41,7 +42,7 @@ def as_layer(tensors, axis):
 
 @pytest.fixture(scope="module")
 def pictures():
-    return np.random.default_rng(0).normal(size=(8, 32, 32, 3)).astype("float32")
+    return images(8, 32, 32, 3)
 
 
 @pytest.mark.parametrize("join", [bare, as_layer])

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import numpy as np
 import pytest
 
 import resnet_backbones as rb
 from resnet_backbones.keras_compat import keras
-from tests.support.nets import randomise
+from tests.support.nets import even_images, randomise
 
 layers = keras.layers
-IMAGES = np.random.default_rng(0).uniform(-1, 1, (8, 16, 16, 3)).astype("float32")
+IMAGES = even_images(-1, 1, 8, 16, 16, 3)
 
 
 def between_ranges(kind):

@@ -12,8 +12,7 @@ import pytest
 import resnet_backbones as rb
 from resnet_backbones.export.litert.flatbuffer import read_model
 from resnet_backbones.keras_compat import keras
-
-from .conftest import randomise_batch_norms
+from tests.support.nets import randomise
 
 layers = keras.layers
 
@@ -155,7 +154,7 @@ def test_dead_channels_and_blocks_that_start_at_zero_stay_int8(images, tmp_path)
 def test_an_average_pooled_shortcut_needs_no_change_of_scale(images, tmp_path):
     """LiteRT's average pooling has one scale for what it reads and what it gives."""
     backbone = rb.create_backbone("resnet10t", input_shape=(64, 64, 3))
-    randomise_batch_norms(backbone)
+    randomise(backbone)
     batch = images / 127.5 - 1
     rb.quantize_post_training(backbone, calibration_data=batch)
     report = rb.export_model(backbone, tmp_path / "pooled.tflite", parity_data=batch)
@@ -172,7 +171,7 @@ def test_depthwise_kernels_are_int8_with_a_scale_a_channel(images, tmp_path):
         x = layers.ReLU(6.0)(layers.BatchNormalization()(x))
         x = layers.ReLU(6.0)(layers.BatchNormalization()(layers.Conv2D(16, 1, use_bias=False)(x)))
     model = keras.Model(image, x)
-    randomise_batch_norms(model)
+    randomise(model)
     spread = np.random.default_rng(0).uniform(0.1, 3.0, 16).astype("float32")
     for layer in model.layers:
         if isinstance(layer, layers.DepthwiseConv2D):

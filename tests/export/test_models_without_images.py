@@ -13,13 +13,14 @@ import resnet_backbones as rb
 from resnet_backbones.errors import ExportError, raised_here
 from resnet_backbones.keras_compat import keras
 from resnet_backbones.quantization import analyse, calibrate, quantizers_of, suggest_exclusions
+from tests.support.nets import images
 
 layers = keras.layers
 COUNT = 6
 
 
 def data(*shape):
-    return np.random.default_rng(0).normal(size=(COUNT, *shape)).astype("float32")
+    return images(COUNT, *shape)
 
 
 def of(shape, *stack, dtype="float32"):

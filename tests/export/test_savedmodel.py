@@ -13,19 +13,18 @@ import tensorflow as tf
 
 import resnet_backbones as rb
 from resnet_backbones.keras_compat import keras
-from tests.support.nets import SPEC
+from tests.support.nets import even_images, retinanet
 
 
 @pytest.fixture(scope="module")
 def images():
-    return np.random.default_rng(0).uniform(0, 255, (4, 64, 64, 3)).astype("float32")
+    return even_images(0, 255, 4, 64, 64, 3)
 
 
 @pytest.fixture(scope="module")
 def detector():
     keras.utils.set_random_seed(0)
-    backbone = rb.create_backbone(SPEC, input_shape=(64, 64, 3), preprocessing="minus_one_to_one")
-    return rb.adapters.keras_cv.retinanet(backbone, num_classes=3, bounding_box_format="xywh", head_depth=1)
+    return retinanet(preprocessing="minus_one_to_one")
 
 
 @pytest.fixture(scope="module")

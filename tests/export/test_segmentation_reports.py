@@ -15,6 +15,7 @@ from resnet_backbones.export.request import ExportRequest
 from resnet_backbones.keras_compat import keras
 from resnet_backbones.quantization import quantizers_of
 from resnet_backbones.tasks import TaskDescriptor, register_task
+from tests.support.nets import even_images
 
 layers = keras.layers
 REQUEST = ExportRequest("litert", "int8")
@@ -35,7 +36,7 @@ def known(monkeypatch):
 
 @pytest.fixture(scope="module")
 def pictures():
-    coarse = np.random.default_rng(0).uniform(-1, 1, (32, 4, 4, 3)).astype("float32")
+    coarse = even_images(-1, 1, 32, 4, 4, 3)
     return tf.image.resize(coarse, (16, 16), "bicubic").numpy()
 
 

@@ -5,9 +5,7 @@ from __future__ import annotations
 import pytest
 
 import resnet_backbones as rb
-from tests.support.nets import SPEC
-
-from .conftest import randomise_batch_norms
+from tests.support.nets import SPEC, randomise
 
 
 @pytest.mark.parametrize("task", ["yolo_v8_detector", "deeplab_v3_plus", "segformer"])
@@ -15,7 +13,7 @@ def test_a_task_is_quantized_whole_and_exported(task, images, tmp_path):
     backbone = rb.create_backbone(SPEC, input_shape=(64, 64, 3), preprocessing="minus_one_to_one")
     arguments = {"bounding_box_format": "xywh"} if task == "yolo_v8_detector" else {}
     model = getattr(rb.adapters.keras_cv, task)(backbone, num_classes=3, **arguments)
-    randomise_batch_norms(model)  # heads' too: with untrained ones signals vanish, and steps with them
+    randomise(model)  # heads' too: with untrained ones signals vanish, and steps with them
     rb.quantize_post_training(model, calibration_data=images)
     report = rb.export_model(model, tmp_path / "task.tflite", parity_data=images)
     assert {dtype for _, dtype in report.operators} == {"int8"}

@@ -4,18 +4,8 @@ import math
 import numpy as np
 import pytest
 
-import resnet_backbones as rb
 from resnet_backbones.keras_compat import activation_function, keras
-
-TINY = rb.ResNetSpec(block="basic", depths=(1, 1), widths=(4, 8), stem_width=4)
-
-
-def images(*shape, seed=0):
-    return np.random.default_rng(seed).normal(size=shape).astype("float32")
-
-
-def tiny(spec=TINY, input_shape=(32, 32, 3), **overrides):
-    return rb.create_backbone(spec, input_shape=input_shape, **overrides)
+from tests.support.nets import images, two_stages
 
 
 def numpy_activations():
@@ -55,7 +45,7 @@ def test_an_activation_is_the_same_function_in_both_kerases(name):
 
 @pytest.mark.parametrize("name", ["relu", "relu6", "elu", "selu", "silu", "gelu", "leaky_relu", "hard_swish"])
 def test_a_backbone_with_any_activation_comes_back_from_its_config(name):
-    backbone = tiny(activation=name)
+    backbone = two_stages(activation=name)
     x = images(1, 32, 32, 3)
     again = type(backbone).from_config(json.loads(json.dumps(backbone.get_config())))
     again.set_weights(backbone.get_weights())
@@ -64,7 +54,7 @@ def test_a_backbone_with_any_activation_comes_back_from_its_config(name):
 
 def test_an_unknown_activation_is_an_error():
     with pytest.raises(ValueError, match=r"no activation is called 'rellu'.*'relu', 'relu6'"):
-        tiny(activation="rellu")
+        two_stages(activation="rellu")
 
 
 def test_a_registered_function_serves_as_activation():
@@ -72,4 +62,4 @@ def test_a_registered_function_serves_as_activation():
     def half(x):
         return x * 0.5
 
-    assert tiny(activation="test_backbone>half").get_layer("stem_act1").activation is half
+    assert two_stages(activation="test_backbone>half").get_layer("stem_act1").activation is half

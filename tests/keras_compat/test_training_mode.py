@@ -9,12 +9,12 @@ import pytest
 
 import resnet_backbones as rb
 from resnet_backbones.keras_compat import keras
-from tests.support.nets import moving_statistics
+from tests.support.nets import even_images, moving_statistics
 
 layers = keras.layers
 SPEC = rb.ResNetSpec(block="basic", depths=(1, 1), widths=(8, 8), stem_width=8)
 SIZE = 16
-IMAGES = np.random.default_rng(0).uniform(1, 2, (4, SIZE, SIZE, 3)).astype("float32")
+IMAGES = even_images(1, 2, 4, SIZE, SIZE, 3)
 
 # Layers whose call has training=True by default in Keras 3 leave that to those after them, and others that do not.
 BEFORE = {

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import numpy as np
 import pytest
 import tensorflow as tf
 
 import resnet_backbones as rb
 from resnet_backbones.keras_compat import keras
 from resnet_backbones.quantization.backup import TrainingBackup
-from tests.quantization.tiny import digits, tiny_classifier
+from tests.support.training import digits, tiny_classifier
 
 IMAGES, LABELS = digits(24)
 STEPS, EPOCHS = 6, 3
@@ -46,7 +45,7 @@ def build(seed=0, scheme="edge_int8", **arguments):
     return rb.quantize_aware(model, scheme, calibration_data=IMAGES[:8]) if scheme else model
 
 
-def fit(model, backup, *callbacks, **arguments):
+def fit_backed_up(model, backup, *callbacks, **arguments):
     schedule = [rb.QuantizationSchedule(freeze_batch_norm_step=8, freeze_ranges_epoch=2)]
     quantized = rb.quantization.quantization_of(model) is not None
     callbacks = [*(schedule if quantized else []), *callbacks, backup]
@@ -55,7 +54,7 @@ def fit(model, backup, *callbacks, **arguments):
 
 def interrupted(model, directory, epoch, step, save_freq="epoch"):
     with pytest.raises(Interrupted):
-        fit(model, TrainingBackup(directory, save_freq), InterruptAt(epoch, step))
+        fit_backed_up(model, TrainingBackup(directory, save_freq), InterruptAt(epoch, step))
     return model
 
 
@@ -64,9 +63,3 @@ def restore(model, directory):
     backup = TrainingBackup(directory)
     backup.set_model(model)
     backup.on_train_begin()
-
-
-def assert_all_equal(values, expected):
-    assert len(values) == len(expected)
-    for value, other in zip(values, expected, strict=True):
-        np.testing.assert_array_equal(value, other)

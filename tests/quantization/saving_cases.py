@@ -5,25 +5,12 @@ from __future__ import annotations
 import numpy as np
 import tensorflow as tf
 
-import resnet_backbones as rb
 from resnet_backbones.keras_compat import keras
 from resnet_backbones.quantization import quantize_aware, quantizers_of
+from tests.support.nets import classifier, even_images, retinanet
 
 layers = keras.layers
-SPEC = rb.ResNetSpec(block="basic", depths=(1, 1, 1, 1), widths=(8, 16, 24, 32), stem_width=8)
-IMAGES = np.random.default_rng(0).uniform(-1, 1, (2, 64, 64, 3)).astype("float32")
-
-
-def classifier():
-    backbone = rb.create_backbone(SPEC, input_shape=(64, 64, 3))
-    x = layers.GlobalAveragePooling2D()(backbone.output)
-    return keras.Model(backbone.input, layers.Dense(3, activation="softmax", name="head")(x))
-
-
-def detector():
-    """Its heads are shared by the pyramid's levels."""
-    backbone = rb.create_backbone(SPEC, input_shape=(64, 64, 3))
-    return rb.adapters.keras_cv.retinanet(backbone, num_classes=3, bounding_box_format="xywh", head_depth=1)
+IMAGES = even_images(-1, 1, 2, 64, 64, 3)
 
 
 @keras.saving.register_keras_serializable("saving_cases")
@@ -57,7 +44,7 @@ def sequential():
     return keras.Sequential([layers.Input((64, 64, 3)), convolution, layers.Flatten(), layers.Dense(3, name="head")])
 
 
-CASES = {"classifier": classifier, "detector": detector, "subclassed": subclassed}
+CASES = {"classifier": classifier, "detector": retinanet, "subclassed": subclassed}
 
 
 def quantized(build):
@@ -72,9 +59,3 @@ def facts(model):
     for number, quantizer in enumerate(quantizers_of(model)):
         found[f"range {number}"] = np.array([quantizer.range_min.numpy(), quantizer.range_max.numpy()])
     return found
-
-
-def assert_same(found, expected):
-    assert set(found) == set(expected)
-    for name, value in found.items():
-        np.testing.assert_array_equal(value, expected[name], err_msg=name)

@@ -15,16 +15,14 @@ from resnet_backbones.quantization.analysis import analyse
 from resnet_backbones.quantization.analysis.suggestions import suggest_exclusions
 from resnet_backbones.quantization.analysis.switches import Switches
 from tests.quantization.saving_cases import CASES, IMAGES, quantized, subclassed
+from tests.support import training
 
 layers = keras.layers
 
 
 @pytest.fixture(scope="module")
 def digits():
-    from sklearn.datasets import load_digits
-
-    data = load_digits()
-    return data.images[..., None].astype("float32") / 16, data.target
+    return training.digits()
 
 
 def digit_net():

@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-import numpy as np
 import pytest
 
-import resnet_backbones as rb
 from resnet_backbones.keras_compat import keras
 from resnet_backbones.quantization import analyse, hooks_of, quantize_post_training, suggest_exclusions
-from tests.support.nets import SPEC, randomise
+from tests.support.nets import even_images, randomise, retinanet
 
 
 def spoilt_detector():
     """A RetinaNet in whose class head one channel is far larger than all others."""
     keras.backend.clear_session()  # names that Keras numbers start anew, as in another process
     keras.utils.set_random_seed(0)
-    backbone = rb.create_backbone(SPEC, input_shape=(64, 64, 3))
-    model = rb.adapters.keras_cv.retinanet(backbone, num_classes=3, bounding_box_format="xywh", head_depth=1)
-    randomise(model)
+    model = randomise(retinanet())
     first = next(layer for layer in model.classification_head._flatten_layers() if hasattr(layer, "kernel"))
     kernel = first.get_weights()[0]
     kernel[..., 0] *= 3000
@@ -27,7 +23,7 @@ def spoilt_detector():
 
 @pytest.mark.exhaustive  # a minute
 def test_the_spoilt_head_of_a_detector_is_found_and_left_in_float():
-    images = np.random.default_rng(0).uniform(-1, 1, (2, 64, 64, 3)).astype("float32")
+    images = even_images(-1, 1, 2, 64, 64, 3)
     model, name = spoilt_detector()
     quantize_post_training(model, calibration_data=images)
     before = analyse(model, images).output_sqnr

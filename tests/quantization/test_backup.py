@@ -16,13 +16,13 @@ from tests.quantization.backup_cases import (
     STEPS,
     InterruptAt,
     Interrupted,
-    assert_all_equal,
     build,
-    fit,
+    fit_backed_up,
     interrupted,
     one_epoch,
 )
-from tests.quantization.tiny import every_value, tiny_classifier
+from tests.support.nets import assert_same
+from tests.support.training import every_value, tiny_classifier
 
 
 @contextlib.contextmanager
@@ -61,13 +61,13 @@ def test_interrupted_training_ends_with_the_very_same_values(case, tmp_path):
 
     with savable_random_numbers():
         undisturbed = model(0)
-        fit(undisturbed, TrainingBackup(tmp_path / "undisturbed"))
+        fit_backed_up(undisturbed, TrainingBackup(tmp_path / "undisturbed"))
         interrupted(model(0), tmp_path / "backup", *at, save_freq=save_freq)
         backup, watch = TrainingBackup(tmp_path / "backup", save_freq), InterruptAt()
         assert backup.resume_point == point
         resumed = model(1)  # other weights, if nothing restored them
-        fit(resumed, backup, watch)
-    assert_all_equal(every_value(resumed), every_value(undisturbed))
+        fit_backed_up(resumed, backup, watch)
+    assert_same(every_value(resumed), every_value(undisturbed))
     assert watch.epochs == list(range(point.epoch, EPOCHS))
     together = arguments.get("steps_per_execution", 1)
     assert watch.trained * together == STEPS * (EPOCHS - point.epoch) - point.step
@@ -80,16 +80,16 @@ def test_python_and_numpy_draw_on_where_they_were(tmp_path):
             self.drawn = np.random.rand(2).tolist()
 
     undisturbed, resumed = Draw(), Draw()
-    fit(build(scheme=None), TrainingBackup(tmp_path / "undisturbed"), undisturbed)
+    fit_backed_up(build(scheme=None), TrainingBackup(tmp_path / "undisturbed"), undisturbed)
     with pytest.raises(Interrupted):
-        fit(build(scheme=None), TrainingBackup(tmp_path / "backup"), Draw(), InterruptAt(2, 3))
-    fit(build(7, scheme=None), TrainingBackup(tmp_path / "backup"), resumed)
+        fit_backed_up(build(scheme=None), TrainingBackup(tmp_path / "backup"), Draw(), InterruptAt(2, 3))
+    fit_backed_up(build(7, scheme=None), TrainingBackup(tmp_path / "backup"), resumed)
     assert resumed.drawn == undisturbed.drawn
 
 
 def test_a_fit_after_a_resumed_one_begins_at_its_own_epoch(tmp_path):
     model = interrupted(build(scheme=None), tmp_path, 1, 3)
-    fit(model, TrainingBackup(tmp_path))
+    fit_backed_up(model, TrainingBackup(tmp_path))
     watch = InterruptAt()
     model.fit(IMAGES, LABELS, batch_size=4, epochs=2, verbose=0, callbacks=[watch])
     assert watch.epochs == [0, 1]
@@ -100,18 +100,18 @@ def test_only_backups_are_removed_at_the_end(tmp_path):
     (tmp_path / "notes.txt").write_text("mine")
     (tmp_path / ".writing-leftover").mkdir()
     (tmp_path / ".writing-leftover" / "variables.npz").write_bytes(b"half")
-    fit(build(scheme=None), TrainingBackup(tmp_path))
+    fit_backed_up(build(scheme=None), TrainingBackup(tmp_path))
     assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
 
 
 def test_a_kept_backup_of_finished_training_ends_the_next_fit_at_once(tmp_path):
     first = build()
-    fit(first, TrainingBackup(tmp_path, delete_checkpoint=False))
+    fit_backed_up(first, TrainingBackup(tmp_path, delete_checkpoint=False))
     assert len(list(tmp_path.iterdir())) == 1
     again, watch = build(5), InterruptAt()
-    fit(again, TrainingBackup(tmp_path, delete_checkpoint=False), watch)
+    fit_backed_up(again, TrainingBackup(tmp_path, delete_checkpoint=False), watch)
     assert watch.epochs == []
-    assert_all_equal(every_value(again), every_value(first))
+    assert_same(every_value(again), every_value(first))
 
 
 def test_batches_of_an_epoch_have_its_order_and_that_of_no_other(tmp_path):
@@ -136,7 +136,7 @@ def test_batches_of_an_epoch_have_its_order_and_that_of_no_other(tmp_path):
 @pytest.mark.skipif(IS_KERAS_3, reason="Keras 3 saves the random numbers of every layer")
 def test_layers_whose_random_numbers_cannot_be_saved_are_named(tmp_path):
     with pytest.warns(UserWarning, match="^dropout: .*enable_tf_random_generator"):
-        fit(build(scheme=None, dropout=0.3), TrainingBackup(tmp_path))
+        fit_backed_up(build(scheme=None, dropout=0.3), TrainingBackup(tmp_path))
 
 
 @pytest.mark.skipif(IS_KERAS_3, reason="Keras 3 has no legacy optimizers")
@@ -145,9 +145,9 @@ def test_legacy_optimizers_are_backed_up_with_their_settings(tmp_path):
         return build(optimizer=keras.optimizers.legacy.SGD(rate, momentum=0.9))
 
     undisturbed = model(0.1)
-    fit(undisturbed, TrainingBackup(tmp_path / "undisturbed"))
+    fit_backed_up(undisturbed, TrainingBackup(tmp_path / "undisturbed"))
     interrupted(model(0.1), tmp_path / "backup", 1, 3, save_freq=2)
     resumed = model(0.5)
-    fit(resumed, TrainingBackup(tmp_path / "backup", 2))
-    assert_all_equal(every_value(resumed), every_value(undisturbed))
+    fit_backed_up(resumed, TrainingBackup(tmp_path / "backup", 2))
+    assert_same(every_value(resumed), every_value(undisturbed))
     assert float(resumed.optimizer.learning_rate.numpy()) == pytest.approx(0.1)

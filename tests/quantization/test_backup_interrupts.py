@@ -9,8 +9,9 @@ import pytest
 import tensorflow as tf
 
 from resnet_backbones.quantization.backup import TrainingBackup, files, state
-from tests.quantization.backup_cases import assert_all_equal, build, fit
+from tests.quantization.backup_cases import build, fit_backed_up
 from tests.quantization.test_interrupts import calls_of_ours
+from tests.support.nets import assert_same
 
 
 @pytest.fixture(scope="module")
@@ -19,7 +20,7 @@ def uninterrupted(tmp_path_factory):
     tf.config.experimental.enable_op_determinism()
     model = build()
     backup = TrainingBackup(tmp_path_factory.mktemp("whole"), save_freq=4)
-    return calls_of_ours(lambda: fit(model, backup)), model.get_weights()
+    return calls_of_ours(lambda: fit_backed_up(model, backup)), model.get_weights()
 
 
 @pytest.mark.exhaustive
@@ -28,12 +29,12 @@ def test_training_goes_on_after_an_interrupt_at_any_call(seed, uninterrupted, tm
     count, expected = uninterrupted
     model, backup = build(), TrainingBackup(tmp_path / "backup", save_freq=4)
     with pytest.raises(KeyboardInterrupt):
-        calls_of_ours(lambda: fit(model, backup), random.Random(seed).randrange(1, count))
+        calls_of_ours(lambda: fit_backed_up(model, backup), random.Random(seed).randrange(1, count))
     for folder in (tmp_path / "backup").glob("backup-*"):
         assert files.read_arrays(folder)  # checks its sum
     model = build()
-    fit(model, TrainingBackup(tmp_path / "backup", save_freq=4))
-    assert_all_equal(model.get_weights(), expected)
+    fit_backed_up(model, TrainingBackup(tmp_path / "backup", save_freq=4))
+    assert_same(model.get_weights(), expected)
 
 
 class Variable:

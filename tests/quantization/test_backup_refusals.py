@@ -16,13 +16,13 @@ from tests.quantization.backup_cases import (
     LABELS,
     STEPS,
     InterruptAt,
-    assert_all_equal,
     build,
-    fit,
+    fit_backed_up,
     interrupted,
     restore,
 )
-from tests.quantization.tiny import every_value
+from tests.support.nets import assert_same
+from tests.support.training import every_value
 
 OTHERS = {
     "another width": ({"filters": 7}, "number 0 is 'tiny|number 0 is 'stem_conv"),
@@ -45,7 +45,7 @@ def test_a_backup_of_another_model_is_refused_and_nothing_is_lost(other, tmp_pat
     assert str(tmp_path) in str(error.value)
     assert "delete" in str(error.value)
     assert contents(tmp_path) == before
-    assert_all_equal(every_value(model)[: len(values)], values)
+    assert_same(every_value(model)[: len(values)], values)
 
 
 def contents(directory):
@@ -83,7 +83,7 @@ def test_a_damaged_backup_is_an_error_that_changes_nothing(tmp_path):
             restore(model, tmp_path)
         assert str(folder) in str(error.value)
         assert contents(tmp_path) == before
-        assert_all_equal(every_value(model)[: len(values)], values)
+        assert_same(every_value(model)[: len(values)], values)
 
 
 def test_a_backup_of_another_version_says_so(tmp_path, monkeypatch):
@@ -137,4 +137,4 @@ def test_what_is_no_frequency_is_refused(save_freq, tmp_path):
 def test_a_directory_that_cannot_be_made_is_an_error_that_names_it(tmp_path):
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(OSError, match="Cannot write a backup to .*file/backup"):
-        fit(build(scheme=None), TrainingBackup(tmp_path / "file" / "backup"))
+        fit_backed_up(build(scheme=None), TrainingBackup(tmp_path / "file" / "backup"))

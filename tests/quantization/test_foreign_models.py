@@ -9,6 +9,7 @@ import tensorflow as tf
 
 import resnet_backbones as rb
 from resnet_backbones.keras_compat import keras
+from tests.support.nets import randomise
 
 layers = keras.layers
 models = keras_cv.models
@@ -26,27 +27,11 @@ def pictures(count=8):
     return tf.image.resize(coarse, SHAPE[:2], "bicubic").numpy().clip(0, 255).astype("float32")
 
 
-def randomise(model):
-    """Batch norms as after training, of any kind of scale and offset."""
-    random = np.random.default_rng(0)
-    for layer in model._flatten_layers():
-        if isinstance(layer, layers.BatchNormalization) and layer.built:
-            size = layer.moving_mean.shape
-            for weight, values in (
-                (layer.gamma, random.uniform(0.7, 1.3, size)),
-                (layer.beta, random.normal(0, 0.3, size)),
-                (layer.moving_mean, random.normal(0, 0.2, size)),
-                (layer.moving_variance, random.uniform(0.3, 0.8, size)),
-            ):
-                if weight is not None:
-                    weight.assign(values)
-    return model
-
-
 def check(model, path, int8_operators=COMPUTE):
     """Quantizes, exports and compares; the report."""
     batch = pictures()
-    rb.quantize_post_training(randomise(model), calibration_data=batch)
+    randomise(model, scales=(0.7, 1.3), offset=0.3, variances=(0.3, 0.8))
+    rb.quantize_post_training(model, calibration_data=batch)
     report = rb.export_model(model, path / "it.tflite", parity_data=batch)
     assert {dtype for kind, dtype in report.operators if kind in int8_operators} == {"int8"}, report.float_operators
     assert report.int8_mac_share == 1.0

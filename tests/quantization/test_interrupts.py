@@ -15,9 +15,10 @@ from resnet_backbones.keras_compat import keras
 from resnet_backbones.quantization import context, quantizers_of
 from resnet_backbones.quantization.calibration import calibrate
 from resnet_backbones.quantization.hooks import hooks_of
+from tests.support.nets import images
 
 layers = keras.layers
-IMAGES = np.random.default_rng(0).normal(size=(6, 8, 8, 3)).astype("float32")
+IMAGES = images(6, 8, 8, 3)
 POINTS = 5
 
 

@@ -12,7 +12,7 @@ from resnet_backbones.quantization.placement import place
 from resnet_backbones.quantization.placement.selection import Selection
 from resnet_backbones.quantization.trace import Trace
 from resnet_backbones.schemes import get_scheme
-from tests.support.nets import SPEC
+from tests.support.nets import retinanet
 
 from .test_placement import TopDown, conv_bn, points
 
@@ -137,8 +137,7 @@ def test_the_portable_scheme_leaves_out_the_range_of_a_convolution_fused_with_a_
 
 
 def test_a_retinanet_has_symmetric_ranges_and_float_heads(images):
-    backbone = rb.create_backbone(SPEC, input_shape=(64, 64, 3))
-    model = rb.adapters.keras_cv.retinanet(backbone, num_classes=2, bounding_box_format="xywh", head_depth=1)
+    model = retinanet(num_classes=2)
     rb.quantize_aware(model, "gpu_int8", calibration_data=images)
     assert all(q.symmetric and q.fixed_range is None and q.range()[0] == -q.range()[1] for q in quantizers_of(model))
     weighted = [layer for layer in model._flatten_layers() if isinstance(layer, layers.Conv2D)]

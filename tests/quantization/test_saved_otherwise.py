@@ -12,11 +12,12 @@ import tensorflow as tf
 import resnet_backbones as rb
 from resnet_backbones.keras_compat import keras, keras_name
 from resnet_backbones.quantization import quantizers_of
+from tests.support.nets import images
 from tests.sweeps.saved_models import IMAGES as SCENES
 from tests.sweeps.saved_models import TASKS, changed_model
 
 ROOT = Path(__file__).resolve().parents[2]
-IMAGES = np.random.default_rng(0).normal(size=(8, 16, 16, 3)).astype("float32")
+IMAGES = images(8, 16, 16, 3)
 IS_KERAS_3 = keras_name().startswith("Keras 3")
 layers = keras.layers
 

@@ -13,9 +13,9 @@ import tensorflow as tf
 import resnet_backbones as rb
 from resnet_backbones.keras_compat import IS_KERAS_3, keras
 from resnet_backbones.quantization import hooks_of, quantization_of, quantize_aware, quantizers_of
-from tests.quantization.saving_cases import CASES, IMAGES, assert_same, facts, quantized, sequential, subclassed
-from tests.quantization.saving_cases import classifier as build_classifier
-from tests.support.nets import SPEC
+from tests.quantization.saving_cases import CASES, IMAGES, facts, quantized, sequential, subclassed
+from tests.support.nets import SPEC, assert_same, retinanet
+from tests.support.nets import classifier as build_classifier
 from tests.support.processes import run_python
 
 FRESH_PROCESS = """
@@ -50,7 +50,8 @@ WEIGHTS_IN_A_FRESH_PROCESS = """
     folder = sys.argv[1]
     with open(f"{folder}/classifier.pkl", "rb") as file:  # nothing of ours is imported yet
         unpickled = pickle.load(file)
-    from tests.quantization.saving_cases import CASES, assert_same, facts
+    from tests.quantization.saving_cases import CASES, facts
+    from tests.support.nets import assert_same
     from resnet_backbones.quantization import quantize_aware
 
     assert_same(facts(unpickled), np.load(f"{folder}/classifier.npz"))
@@ -68,7 +69,7 @@ def labels():
     return {"boxes": boxes, "classes": np.array([[1], [2]], "float32")}
 
 
-def fit(detector, images, labels, **arguments):
+def compile_and_fit(detector, images, labels, **arguments):
     keyword = {"jit_compile": False} if IS_KERAS_3 else {}
     detector.compile(box_loss="smoothl1", classification_loss="focal", optimizer="sgd", **keyword)
     detector.fit(images, labels, batch_size=2, epochs=1, verbose=0, **arguments)
@@ -77,11 +78,10 @@ def fit(detector, images, labels, **arguments):
 @pytest.mark.parametrize("kind", ["float", "quantized"])
 def test_a_trained_detector_loads_in_a_fresh_process_and_trains_on(kind, images, labels, tmp_path):
     images = images[:2]
-    backbone = rb.create_backbone(SPEC, input_shape=(64, 64, 3))
-    detector = rb.adapters.keras_cv.retinanet(backbone, num_classes=3, bounding_box_format="xywh", head_depth=1)
+    detector = retinanet()
     if kind == "quantized":
         rb.quantize_aware(detector, calibration_data=images)
-    fit(detector, images, labels)
+    compile_and_fit(detector, images, labels)
     detector.save(tmp_path / "detector.keras")
     outputs = {name: np.asarray(value) for name, value in detector(images, training=False).items()}
     np.savez(tmp_path / "data.npz", images=images, **labels, **outputs)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 
 import numpy as np
@@ -11,9 +12,11 @@ import resnet_backbones as rb
 from resnet_backbones.keras_compat import keras
 from resnet_backbones.quantization import quantizers_of
 from resnet_backbones.quantization.schedule_state import schedule_states_of
-from tests.quantization.tiny import digits, tiny_classifier
+from tests.support import training
+from tests.support.training import digits, tiny_classifier
 
 IMAGES, LABELS = digits(4)
+fit = functools.partial(training.fit, (IMAGES, LABELS), batch_size=4)
 
 
 class Recorder(keras.callbacks.Callback):
@@ -47,10 +50,6 @@ class Recorder(keras.callbacks.Callback):
 @pytest.fixture
 def quantized():
     return rb.quantize_aware(tiny_classifier(), calibration_data=IMAGES)
-
-
-def fit(model, *callbacks, batch_size=4, **arguments):
-    return model.fit(IMAGES, LABELS, batch_size=batch_size, verbose=0, callbacks=list(callbacks), **arguments)
 
 
 def counted(model):

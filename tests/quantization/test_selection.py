@@ -11,7 +11,7 @@ from resnet_backbones.quantization.placement import place
 from resnet_backbones.quantization.placement.selection import Bits, Selection, layer_paths
 from resnet_backbones.quantization.trace import Trace
 from resnet_backbones.schemes import get_scheme
-from tests.support.nets import SPEC
+from tests.support.nets import retinanet
 
 from .test_placement import conv_bn
 
@@ -20,8 +20,7 @@ layers = keras.layers
 
 @pytest.fixture
 def detector():
-    backbone = rb.create_backbone(SPEC, input_shape=(64, 64, 3))
-    return rb.adapters.keras_cv.retinanet(backbone, num_classes=2, bounding_box_format="xywh", head_depth=1)
+    return retinanet(num_classes=2)
 
 
 def nested():

@@ -9,6 +9,7 @@ import tensorflow as tf
 import resnet_backbones as rb
 from resnet_backbones.keras_compat import keras
 from resnet_backbones.quantization import context
+from tests.support.nets import even_images
 
 layers = keras.layers
 
@@ -32,7 +33,7 @@ def rounded(values, low, high, bits=8):
 
 @pytest.fixture
 def images():
-    return np.random.default_rng(0).uniform(-7, 7, (4, 16, 16, 8)).astype("float32")
+    return even_images(-7, 7, 4, 16, 16, 8)
 
 
 @pytest.mark.parametrize("activation_is_a_layer", [True, False])

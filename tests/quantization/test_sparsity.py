@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+
 import numpy as np
 import pytest
 
@@ -9,15 +11,11 @@ import resnet_backbones as rb
 from resnet_backbones.keras_compat import keras
 from resnet_backbones.quantization.backup import TrainingBackup
 from resnet_backbones.quantization.sparsity import KeepSparsity, sparsity
-from tests.quantization.tiny import digits, int8_kernels, kernels, prune, tiny_classifier
+from tests.support import training
+from tests.support.training import digits, int8_kernels, kernels, prune, tiny_classifier
 
 IMAGES, LABELS = digits(64)
-
-
-def fit(model, *callbacks, **arguments):
-    arguments = {"batch_size": 16, "epochs": 2, **arguments}
-    model.fit(IMAGES, LABELS, verbose=0, callbacks=list(callbacks), **arguments)
-    return model
+fit = functools.partial(training.fit, (IMAGES, LABELS), batch_size=16, epochs=2)
 
 
 def pruned(**arguments):

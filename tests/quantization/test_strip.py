@@ -13,7 +13,7 @@ import resnet_backbones as rb
 from resnet_backbones.keras_compat import keras
 from resnet_backbones.quantization import hooks_of, quantization_of, quantize_aware, quantizers_of
 from resnet_backbones.quantization.strip import quantization_state, restore_quantization, strip_quantization
-from tests.support.nets import SPEC
+from tests.support.nets import SPEC, even_images, retinanet
 
 layers = keras.layers
 
@@ -48,14 +48,9 @@ def twice():
     return model
 
 
-def detector():
-    backbone = rb.create_backbone(SPEC, input_shape=(64, 64, 3))
-    return rb.adapters.keras_cv.retinanet(backbone, num_classes=3, bounding_box_format="xywh", head_depth=1)
-
-
 @pytest.fixture(scope="module")
 def pixels():
-    return np.random.default_rng(0).uniform(-1, 1, (4, 16, 16, 4)).astype("float32")
+    return even_images(-1, 1, 4, 16, 16, 4)
 
 
 def attributes(model):
@@ -151,7 +146,7 @@ def test_a_traced_predict_step_forgets_the_quantizers(pixels):
 
 
 def test_a_detector_gives_its_float_outputs_again_and_can_be_quantized_once_more(images):
-    model = detector()
+    model = retinanet()
     expected, before = outputs(model, images), attributes(model)
     quantize_aware(model, calibration_data=images)
     quantized = outputs(model, images)

@@ -9,6 +9,7 @@ import pytest
 
 import resnet_backbones as rb
 from resnet_backbones.keras_compat import IS_KERAS_3, keras
+from tests.support.nets import even_images
 from tests.support.shrinking import shrunken
 
 BACKBONE = rb.ResNetSpec(block="basic", depths=(1, 1, 1, 1), widths=(8, 16, 24, 32), stem_width=8)
@@ -41,7 +42,7 @@ TASKS = {
 
 
 def pictures(count=4):
-    return np.random.default_rng(0).uniform(0, 255, (count, 64, 64, 3)).astype("float32")
+    return even_images(0, 255, count, 64, 64, 3)
 
 
 def build(task, spec=BACKBONE):

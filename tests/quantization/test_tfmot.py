@@ -8,8 +8,9 @@ import pytest
 import resnet_backbones as rb
 from resnet_backbones.keras_compat import IS_KERAS_3, keras
 from resnet_backbones.quantization.sparsity import KeepSparsity
-from tests.quantization.tiny import int8_kernels, kernels
+from tests.support.nets import classifier
 from tests.support.shrinking import shrunken
+from tests.support.training import fit, int8_kernels, kernels
 
 pytestmark = pytest.mark.skipif(IS_KERAS_3, reason="TFMOT rewrites tf_keras models only")
 
@@ -35,28 +36,25 @@ def digits():
     return images.astype("float32") / 127.5 - 1.0, classes
 
 
-def classifier(name):
-    backbone = rb.create_backbone(shrunken(rb.backbone_info(name).spec), input_shape=(32, 32, 3))
-    x = keras.layers.GlobalAveragePooling2D(name="pool")(backbone.output)
-    return keras.Model(backbone.input, keras.layers.Dense(10, activation="softmax", name="head")(x))
+def small(name):
+    return classifier(shrunken(rb.backbone_info(name).spec), size=32, classes=10)
 
 
-def fit(model, digits, *callbacks, epochs=1):
+def compile_and_fit(model, digits, *callbacks, epochs=1):
     model.compile(keras.optimizers.Adam(0.003), "sparse_categorical_crossentropy")
-    history = model.fit(*digits, batch_size=16, epochs=epochs, verbose=0, callbacks=list(callbacks))
-    assert np.isfinite(history.history["loss"]).all()
-    return model
+    fit(digits, model, *callbacks, batch_size=16, epochs=epochs)
+    assert np.isfinite(model.history.history["loss"]).all()
 
 
 @pytest.mark.parametrize("name", QUANTIZED)
 def test_tfmot_quantizes_a_backbone_with_a_head(name, tfmot, digits):
-    model = classifier(name)
+    model = small(name)
     quantized = tfmot.quantization.keras.quantize_model(model)
     wrapped = [layer for layer in quantized.layers if "QuantizeWrapper" in type(layer).__name__]
     assert len(wrapped) >= len(model.layers) - 1
     if name == "resnet18":
         before = kernels_inside(quantized)
-        fit(quantized, digits)
+        compile_and_fit(quantized, digits)
         assert all(np.any(a != b) for a, b in zip(kernels_inside(quantized), before, strict=True))
 
 
@@ -77,7 +75,7 @@ def pruning(tfmot, model, by_layer=False):
 
 @pytest.mark.parametrize("name", [*PRUNED, *PRUNED_BY_LAYER])
 def test_tfmot_takes_a_backbone_with_a_head_for_pruning_and_gives_it_back(name, tfmot, digits):
-    model = classifier(name)
+    model = small(name)
     expected = model(digits[0][:2], training=False).numpy()
     wrapped = pruning(tfmot, model, by_layer=name in PRUNED_BY_LAYER)
     masks = [weight for weight in wrapped.weights if "mask" in weight.name]
@@ -87,14 +85,14 @@ def test_tfmot_takes_a_backbone_with_a_head_for_pruning_and_gives_it_back(name, 
 
 
 def test_pruned_by_tfmot_then_quantized_it_keeps_its_sparsity(tfmot, digits, tmp_path):
-    model = pruning(tfmot, classifier("resnet18"))
-    fit(model, digits, tfmot.sparsity.keras.UpdatePruningStep())
+    model = pruning(tfmot, small("resnet18"))
+    compile_and_fit(model, digits, tfmot.sparsity.keras.UpdatePruningStep())
     model = tfmot.sparsity.keras.strip_pruning(model)
     pruned = {key: kernel == 0 for key, kernel in kernels(model).items()}
     assert all(zeros.mean() >= 0.49 for zeros in pruned.values())
 
     rb.quantize_aware(model, calibration_data=digits[0][:16])
-    fit(model, digits, rb.QuantizationSchedule(), KeepSparsity())
+    compile_and_fit(model, digits, rb.QuantizationSchedule(), KeepSparsity())
     trained = kernels(model)
     for key, zeros in pruned.items():
         np.testing.assert_array_equal(trained[key] == 0, zeros)

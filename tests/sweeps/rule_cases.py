@@ -380,7 +380,7 @@ def branch(image: Any, case: Case) -> Any:
     y = AFTER[case["after"]](lambda: build(x, activation_of(case["activation"])))
     if case["way"].startswith("gpu_int8"):
         y = _weighted_after(y, 3)
-    randomise(keras.Model(image, y), seed)
+    randomise_with_signs(keras.Model(image, y), seed)
     return y
 
 
@@ -391,7 +391,7 @@ def network(cases: list[Case]) -> Any:
     return keras.Model(image, outputs if len(outputs) > 1 else outputs[0])
 
 
-def randomise(model: Any, seed: int) -> None:
+def randomise_with_signs(model: Any, seed: int) -> None:
     """Batch norms as after training, biases and slopes not zero."""
     random = np.random.default_rng(seed)
     for layer in model._flatten_layers():

@@ -7,12 +7,9 @@ import numpy as np
 import resnet_backbones as rb
 from resnet_backbones.keras_compat import keras
 from resnet_backbones.weights.targets import slots_of
+from tests.support.nets import images
 
 SPEC = rb.ResNetSpec(block="basic", depths=(1, 2), widths=(4, 8), stem_width=4)
-
-
-def images(*shape, seed=0):
-    return np.random.default_rng(seed).normal(size=shape).astype("float32")
 
 
 def tiny(spec=SPEC, channels=3, **arguments):
@@ -28,7 +25,7 @@ def classifier(backbone=None, classes=10):
     return model
 
 
-def randomise(model, seed=0):
+def randomise_all_but_kernels(model, seed=0):
     """Random biases, batch-norm statistics and affine parameters; kernels are random already."""
     random = np.random.default_rng(seed)
     for slot in slots_of(model):
@@ -37,16 +34,6 @@ def randomise(model, seed=0):
         elif slot.weight != "kernel":
             slot.variable.assign(random.normal(0, 0.2, slot.shape))
     return model
-
-
-def values(model):
-    """What a model holds, to be compared later."""
-    return [np.array(weight) for weight in model.get_weights()]
-
-
-def assert_same(first, second):
-    for one, other in zip(first, second, strict=True):
-        np.testing.assert_array_equal(one, other)
 
 
 def level_errors(backbone, theirs, levels, size, channels=3):

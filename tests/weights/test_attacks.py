@@ -15,7 +15,8 @@ from resnet_backbones.cli import app as cli
 from resnet_backbones.weights import WeightsMismatchError
 from resnet_backbones.weights.keras_files import load_weights_file
 from resnet_backbones.weights.targets import find_target
-from tests.weights.models import assert_same, classifier, randomise, timm_state, tiny, values
+from tests.support.nets import assert_same, values
+from tests.weights.models import classifier, randomise_all_but_kernels, timm_state, tiny
 
 SECRET = "secret.bin"
 
@@ -24,7 +25,7 @@ SECRET = "secret.bin"
 def written(tmp_path_factory):
     """Good files of one tiny classifier, by ending."""
     folder = tmp_path_factory.mktemp("written")
-    model = randomise(classifier())
+    model = randomise_all_but_kernels(classifier())
     model.save(folder / "model.keras")
     rb.weights.save(model, folder / "model.weights.h5")
     rb.weights.save(model, folder / "model.safetensors")
@@ -380,7 +381,7 @@ def damaged(content, seed):
 @pytest.fixture(scope="module")
 def small_head():
     """A file of Keras' own in which half the bytes are HDF5's structure, and what it restores."""
-    return randomise(tiny(rb.ResNetSpec(block="basic", depths=(1,), widths=(2,), stem_width=2)))
+    return randomise_all_but_kernels(tiny(rb.ResNetSpec(block="basic", depths=(1,), widths=(2,), stem_width=2)))
 
 
 @pytest.mark.parametrize("ending", ["weights.h5", "npz", "safetensors", "keras"])

@@ -8,7 +8,8 @@ import pytest
 
 import resnet_backbones as rb
 from resnet_backbones.weights import WeightsMismatchError
-from tests.weights.models import assert_same, classifier, timm_state, tiny, values
+from tests.support.nets import assert_same, values
+from tests.weights.models import classifier, timm_state, tiny
 
 HEAD = ("fc.weight", "fc.bias")
 PREFIXES = ["", "module.", "_orig_mod.module.", "model._orig_mod.", "net.", "backbone.body.", "a.b.c.d.", "timm_model."]

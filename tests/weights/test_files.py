@@ -10,7 +10,8 @@ import pytest
 import resnet_backbones as rb
 from resnet_backbones.weights import WeightsMismatchError
 from resnet_backbones.weights.download import sha256_of
-from tests.weights.models import SPEC, assert_same, classifier, images, randomise, timm_state, tiny, values
+from tests.support.nets import assert_same, images, values
+from tests.weights.models import SPEC, classifier, randomise_all_but_kernels, timm_state, tiny
 
 OWN = ["weights.h5", "keras", "safetensors", "npz"]
 
@@ -22,7 +23,7 @@ def write(model, path):
 
 @pytest.mark.parametrize("ending", OWN)
 def test_a_file_of_this_library_restores_the_weights(tmp_path, ending):
-    backbone = randomise(tiny())
+    backbone = randomise_all_but_kernels(tiny())
     path = write(backbone, tmp_path / f"mine.{ending}")
     assert [file.name for file in tmp_path.iterdir()] == [path.name]  # nothing temporary is left
     x = images(2, 32, 32, 3)
@@ -32,7 +33,7 @@ def test_a_file_of_this_library_restores_the_weights(tmp_path, ending):
 
 @pytest.mark.parametrize("ending", OWN)
 def test_a_file_of_a_classifier_restores_its_head_and_serves_a_backbone(tmp_path, ending):
-    model = randomise(classifier())
+    model = randomise_all_but_kernels(classifier())
     path = write(model, tmp_path / f"mine.{ending}")
     x = images(2, 32, 32, 3)
     other = classifier()
@@ -43,7 +44,7 @@ def test_a_file_of_a_classifier_restores_its_head_and_serves_a_backbone(tmp_path
 
 
 def test_a_weights_file_of_a_backbone_fits_the_backbone_in_a_classifier(tmp_path):
-    backbone, model = randomise(tiny()), classifier()
+    backbone, model = randomise_all_but_kernels(tiny()), classifier()
     rb.weights.save(backbone, tmp_path / "mine.weights.h5")
     rb.weights.load(model, tmp_path / "mine.weights.h5")
     x = images(2, 32, 32, 3)
@@ -52,7 +53,7 @@ def test_a_weights_file_of_a_backbone_fits_the_backbone_in_a_classifier(tmp_path
 
 @pytest.mark.parametrize("ending", OWN)
 def test_a_file_for_three_channels_adapts_the_stem_of_another_number(tmp_path, ending):
-    backbone = randomise(tiny())
+    backbone = randomise_all_but_kernels(tiny())
     path = write(backbone, tmp_path / f"mine.{ending}")
     x = images(2, 32, 32, 1)
     grey = tiny(channels=1, weights=path)(x)
@@ -80,7 +81,7 @@ def test_weights_of_a_compiled_and_trained_backbone_load(tmp_path):
     ],
 )
 def test_a_file_that_does_not_fit_is_an_error_and_changes_nothing(tmp_path, ending, other, title, item):
-    path = write(randomise(tiny()), tmp_path / f"mine.{ending}")
+    path = write(randomise_all_but_kernels(tiny()), tmp_path / f"mine.{ending}")
     wanting = tiny(other)
     before = values(wanting)
     with pytest.raises(WeightsMismatchError, match=rf"(?s)\d+ {title}:\n.*{item}"):
@@ -90,7 +91,7 @@ def test_a_file_that_does_not_fit_is_an_error_and_changes_nothing(tmp_path, endi
 
 @pytest.mark.parametrize("ending", OWN)
 def test_skipping_mismatches_loads_what_fits_of_a_file(tmp_path, ending):
-    model = randomise(classifier())
+    model = randomise_all_but_kernels(classifier())
     path = write(model, tmp_path / f"mine.{ending}")
     other = classifier(classes=4)
     head = values(other.get_layer("predictions"))

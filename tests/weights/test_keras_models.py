@@ -8,7 +8,8 @@ import pytest
 import resnet_backbones as rb
 from resnet_backbones.keras_compat import keras
 from resnet_backbones.weights import WeightsMismatchError
-from tests.weights.models import assert_same, classifier, images, level_errors, randomise, values
+from tests.support.nets import assert_same, images, values
+from tests.weights.models import classifier, level_errors, randomise_all_but_kernels
 
 BOUND = 1e-4  # of the largest magnitude
 V1_LEVELS = {
@@ -23,7 +24,7 @@ NO_TOP = {"weights": None, "include_top": False, "input_shape": (None, None, 3)}
 
 @pytest.fixture(scope="module")
 def their_resnet50():
-    return randomise(keras.applications.ResNet50(**NO_TOP))
+    return randomise_all_but_kernels(keras.applications.ResNet50(**NO_TOP))
 
 
 def errors_v1(backbone, theirs, size):
@@ -45,7 +46,7 @@ def test_their_biases_go_into_the_moving_means_where_ours_has_none(their_resnet5
 
 
 def test_resnet50v2_equals_keras_applications_at_its_end():
-    theirs = randomise(keras.applications.ResNet50V2(**NO_TOP))
+    theirs = randomise_all_but_kernels(keras.applications.ResNet50V2(**NO_TOP))
     backbone = rb.create_backbone("keras_resnet50v2")
     rb.weights.from_keras_applications(backbone, theirs)
     tensors = {"P5": theirs.get_layer("post_relu").output}
@@ -54,7 +55,7 @@ def test_resnet50v2_equals_keras_applications_at_its_end():
 
 def test_a_classifier_of_keras_applications_gives_its_head(their_resnet50):
     theirs = keras.applications.ResNet50(weights=None, input_shape=(64, 64, 3), classes=5, classifier_activation=None)
-    randomise(theirs)
+    randomise_all_but_kernels(theirs)
     model = classifier(rb.create_backbone("keras_resnet50", input_shape=(64, 64, 3)), classes=5)
     rb.weights.from_keras_applications(model, theirs)
     x = images(2, 64, 64, 3)
@@ -117,7 +118,7 @@ HUB_STEMS = {"7x7": ([64], [7]), "deep": ([32, 32, 64], [3, 3, 3])}
 def hub_resnet(block_type, preactivation=False, stem="7x7"):
     """A KerasHub ResNet of two stages."""
     filters, kernels = HUB_STEMS[stem]
-    return randomise(
+    return randomise_all_but_kernels(
         keras_hub.models.ResNetBackbone(
             input_conv_filters=filters,
             input_conv_kernel_sizes=kernels,
@@ -165,7 +166,7 @@ def test_a_classifier_of_keras_hub_gives_its_head():
     task = keras_hub.models.ResNetImageClassifier(
         backbone=hub_resnet("bottleneck_block"), num_classes=5, preprocessor=None
     )
-    randomise(task)
+    randomise_all_but_kernels(task)
     model = classifier(our_resnet("bottleneck"), classes=5)
     rb.weights.from_keras_hub(model, task)
     x = images(2, 64, 64, 3)

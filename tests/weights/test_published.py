@@ -11,7 +11,8 @@ import resnet_backbones as rb
 from resnet_backbones.backbones import catalogue as sources
 from resnet_backbones.backbones.spec_values import PREPROCESSINGS
 from resnet_backbones.weights.published import pixels_for, source_of
-from tests.weights.models import SPEC, classifier, randomise, timm_state, tiny, values
+from tests.support.nets import values
+from tests.weights.models import SPEC, classifier, randomise_all_but_kernels, timm_state, tiny
 
 COMMIT = "1" * 40
 SOURCE = "hf-hub:somebody/tiny.a1"
@@ -31,7 +32,7 @@ def hub(tmp_path, monkeypatch, registry_as_it_was):
     (folder / "snapshots" / COMMIT).mkdir(parents=True)
     import safetensors.numpy
 
-    backbone = randomise(tiny())
+    backbone = randomise_all_but_kernels(tiny())
     from resnet_backbones.weights.targets import find_target
 
     arrays = {slot.name: np.ascontiguousarray(slot.value) for slot in find_target(backbone).slots()}
@@ -106,7 +107,7 @@ def test_a_plain_file_warns_unless_something_was_chosen(tmp_path, ending):
 
 @pytest.mark.parametrize("chosen", [None, "imagenet", {"scale": 0.5, "offset": -1.0}])
 def test_our_safetensors_record_it(tmp_path, chosen):
-    written = randomise(tiny(SPEC.replace(preprocessing=chosen)))
+    written = randomise_all_but_kernels(tiny(SPEC.replace(preprocessing=chosen)))
     rb.weights.save(written, tmp_path / "x.safetensors")
     with warnings.catch_warnings():
         warnings.simplefilter("error", UserWarning)

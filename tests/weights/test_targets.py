@@ -7,7 +7,8 @@ import pytest
 
 import resnet_backbones as rb
 from resnet_backbones.keras_compat import keras
-from tests.weights.models import SPEC, assert_same, classifier, randomise, timm_state, tiny, values
+from tests.support.nets import assert_same, values
+from tests.weights.models import SPEC, classifier, randomise_all_but_kernels, timm_state, tiny
 
 SIZE = (64, 64, 3)
 
@@ -157,7 +158,7 @@ def test_a_file_of_both_needs_no_choice(tmp_path, ending):
 
 def test_one_of_two_is_saved_by_name(tmp_path):
     model, left, right = two()
-    randomise(right)
+    randomise_all_but_kernels(right)
     with pytest.raises(ValueError, match="has more"):
         rb.weights.save(model, tmp_path / "x.npz")
     rb.weights.save(model, tmp_path / "x.npz", backbone="right")

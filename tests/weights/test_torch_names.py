@@ -9,7 +9,8 @@ from resnet_backbones.weights import WeightsMismatchError
 from resnet_backbones.weights.names import find_names, register_names, sources_of
 from resnet_backbones.weights.sources import from_torch_order
 from resnet_backbones.weights.targets import Slot, find_target
-from tests.weights.models import SPEC, assert_same, classifier, images, timm_state, tiny, values
+from tests.support.nets import assert_same, images, values
+from tests.weights.models import SPEC, classifier, timm_state, tiny
 
 
 @pytest.mark.parametrize("convert", [rb.weights.from_timm, rb.weights.from_torchvision])

@@ -12,8 +12,7 @@ from onnx import numpy_helper
 
 import resnet_backbones as rb
 from resnet_backbones.keras_compat import keras
-
-from ..conftest import randomise_batch_norms
+from tests.support.nets import randomise
 
 
 @dataclass
@@ -52,7 +51,7 @@ SPEC = rb.ResNetSpec(block="basic", depths=(1, 1, 1, 1), widths=(16, 32, 64, 128
 def _retinanet():
     keras.utils.set_random_seed(0)
     backbone = rb.create_backbone(SPEC, input_shape=(64, 64, 3))
-    randomise_batch_norms(backbone)
+    randomise(backbone)
     return rb.adapters.keras_cv.retinanet(backbone, num_classes=4, bounding_box_format="xywh", head_depth=1)
 
 
@@ -91,7 +90,7 @@ def edge_backbone(pictures):
     """Hard-swish, squeeze-and-excitation, depthwise convolutions; asymmetric ranges."""
     keras.utils.set_random_seed(0)
     model = rb.create_backbone("mobilenetv3_small_050", input_shape=(64, 64, 3))
-    randomise_batch_norms(model)
+    randomise(model)
     rb.quantize_post_training(model, "edge_int8", calibration_data=pictures)
     return model
 

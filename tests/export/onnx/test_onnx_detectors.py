@@ -13,8 +13,8 @@ import tensorflow as tf
 
 import resnet_backbones as rb
 from resnet_backbones.keras_compat import keras
+from tests.support.nets import randomise
 
-from ..conftest import randomise_batch_norms
 from .conftest import SPEC
 
 OUTPUTS = ["boxes", "classes", "scores", "count"]
@@ -30,7 +30,7 @@ def randomise_last(layers, spread):
 def make_retinanet(kind, **thresholds):
     keras.utils.set_random_seed(0)
     backbone = rb.create_backbone(SPEC, input_shape=(64, 64, 3))
-    randomise_batch_norms(backbone)
+    randomise(backbone)
     decoder = getattr(keras_cv.layers, kind)("xywh", from_logits=True, max_detections=MOST, **thresholds)
     model = rb.adapters.keras_cv.retinanet(backbone, 4, "xywh", head_depth=1, prediction_decoder=decoder)
     randomise_last([model.classification_head.prediction_layer, model.box_head.prediction_layer], 1.0)
@@ -55,7 +55,7 @@ def yolo_v8():
         "xyxy", from_logits=False, max_detections=MOST, iou_threshold=0.4, confidence_threshold=0.5
     )
     model = rb.adapters.keras_cv.yolo_v8_detector(backbone, 4, "xyxy", fpn_depth=1, prediction_decoder=decoder)
-    randomise_batch_norms(model)
+    randomise(model)
     last = [model.get_layer(f"yolo_v8_head_{n}_{part}_3_conv") for n in (1, 2, 3) for part in ("box", "class")]
     randomise_last(last, 1.0)
     return model
@@ -75,7 +75,7 @@ def both(model, images, folder, **options):
     return report, *(rb.runtime.load(path).predict(images) for path in (report.path, bare.path))
 
 
-def assert_same(found, expected):
+def assert_same_detections(found, expected):
     assert len(found) == len(expected)
     for ours, theirs in zip(found, expected, strict=True):
         assert len(ours) == len(theirs) > 3
@@ -101,7 +101,7 @@ def test_a_retinanets_file_finds_what_runtime_and_keras_cv_find(retinanet, retin
     report, found, expected = retinanet_results
     assert report.passed
     assert {entry.name for entry in report.parity} == {"box", "classification"}, "the network's own outputs"
-    assert_same(found, expected)
+    assert_same_detections(found, expected)
     assert min(len(one) for one in found) < MOST, "some places are left empty"
     assert_keras_cv_agrees(retinanet, found, pictures)
     exits = onnx.load(report.path).graph.output
@@ -115,7 +115,7 @@ def test_a_yolo_v8s_file_finds_what_runtime_and_keras_cv_find(yolo_v8, pictures,
     report, found, expected = both(yolo_v8, pictures, tmp_path, **options)
     assert report.passed
     assert {entry.name for entry in report.parity} == {"boxes", "classes"}, "the network's own outputs"
-    assert_same(found, expected)
+    assert_same_detections(found, expected)
     assert_keras_cv_agrees(yolo_v8, found, pictures)
     assert rb.runtime.load(report.path).raw(pictures[:3])["boxes"].shape == (3, MOST, 4)
 
@@ -124,7 +124,7 @@ def test_an_int8_file_for_tensorrt_post_processes_in_float_and_keeps_every_rule(
     report, found, expected = both(gpu_detector, pictures, tmp_path)
     assert all(output.cosine > 0.999 for output in report.parity)
     assert report.kernels.equal == report.kernels.compared > 0
-    assert_same(found, expected)
+    assert_same_detections(found, expected)
     check = rb.export.tensorrt.check(report.path)
     assert check.ok, str(check)
     assert not [finding for finding in check.findings if finding.severity != "info"], str(check)
@@ -139,7 +139,7 @@ def test_an_int8_yolo_v8_for_onnx_runtime_post_processes_in_float(yolo_v8, pictu
     options = {"batch": None, "layout": "NHWC", "target": "onnxruntime"}
     report, found, expected = both(yolo_v8, pictures, tmp_path, **options)
     assert report.passed, report.failures
-    assert_same(found, expected)
+    assert_same_detections(found, expected)
     floats = {kind for kind, dtype in report.operators if dtype == "float32"}
     assert floats >= {"Softmax", "Mul", "ReduceSum", "NonMaxSuppression", "TopK"}
     assert report.operators["Softmax", "float32"] == report.operators["NonMaxSuppression", "float32"] == 1
@@ -149,12 +149,12 @@ def test_an_int8_yolo_v8_for_onnx_runtime_post_processes_in_float(yolo_v8, pictu
 
 def test_half_precision_post_processes_in_float32(retinanet, pictures, tmp_path):
     _, found, expected = both(retinanet, pictures[:1], tmp_path, precision="float16")
-    assert_same(found, expected)
+    assert_same_detections(found, expected)
 
 
 def test_openvino_finds_the_same(retinanet_results, pictures):
     report, found, _ = retinanet_results
-    assert_same(rb.runtime.load(report.path, backend="openvino").predict(pictures), found)
+    assert_same_detections(rb.runtime.load(report.path, backend="openvino").predict(pictures), found)
 
 
 # --- what is refused -------------------------------------------------------------------------------------------------
