@@ -7,8 +7,6 @@ depends on size is checked for every name at full size.
 
 from __future__ import annotations
 
-import json
-import math
 from pathlib import Path
 
 import numpy as np
@@ -20,8 +18,8 @@ from resnet_backbones.backbones import catalogue_tables as catalogue
 from resnet_backbones.backbones.cost import outline
 from resnet_backbones.backbones.info import distinct_architectures
 from resnet_backbones.backbones.model import SpecBackbone
-from resnet_backbones.backbones.specs import spec_from_dict
 from resnet_backbones.keras_compat import IS_KERAS_3, keras
+from tests.support.families import check_configuration, check_features, levels_of, trained_numbers
 from tests.support.nets import images
 from tests.support.shrinking import shrunken
 
@@ -35,24 +33,6 @@ def kinds():
     for info in INFOS:
         names.setdefault(shrunken(info.spec), []).append(info.name)
     return [pytest.param(spec, id="+".join([*of[:3], *["more"][: len(of[3:])]])) for spec, of in names.items()]
-
-
-def stride_and_channels(backbone):
-    return {level: (info.channels, info.stride) for level, info in backbone.feature_info.items()}
-
-
-def check_features(backbone, batch):
-    """Each level has the channels and the size that feature_info promises, and no number is lost; the last level."""
-    # Few calls: eager ones of grouped convolutions are compiled anew each time by Keras 3.
-    features = backbone.feature_extractor()(batch)
-    assert list(features) == list(backbone.feature_info)
-    for level, info in backbone.feature_info.items():
-        count, *sizes, channels = features[level].shape
-        assert (count, channels) == (len(batch), info.channels), level
-        for size, pixels in zip(sizes, batch.shape[1:3], strict=True):
-            assert size in (pixels // info.stride, -(-pixels // info.stride)), level  # what is left over may count
-        assert np.isfinite(np.asarray(features[level]).astype("float32")).all(), level
-    return features[level]
 
 
 def check_training(backbone, batch):
@@ -77,8 +57,8 @@ def check_training(backbone, batch):
 def test_every_kind_of_network_keeps_its_promises(spec, tmp_path):
     known = outline(spec, (224, 224, 1))
     gray = SpecBackbone(spec, (None, None, 1))
-    assert stride_and_channels(gray) == known.levels
-    assert sum(math.prod(weight.shape) for weight in gray.trainable_weights) == known.parameters
+    assert levels_of(gray) == known.levels
+    assert trained_numbers(gray) == known.parameters
     batch = images(4, 75, 61, 1)
     check_features(gray, batch)
     check_training(gray, batch)
@@ -86,13 +66,12 @@ def test_every_kind_of_network_keeps_its_promises(spec, tmp_path):
     # Another four things at once: dilated stages, four channels, mixed precision, a file.
     dilated = SpecBackbone(spec.replace(output_stride=8), (64, 64, 4), dtype="mixed_bfloat16")
     strides = {level: (channels, min(stride, 8)) for level, (channels, stride) in known.levels.items()}
-    assert stride_and_channels(dilated) == strides
+    assert levels_of(dilated) == strides
     assert {str(np.dtype(weight.dtype)) for weight in dilated.get_weights()} == {"float32"}
     batch = images(1, 64, 64, 4)
     last = check_features(dilated, batch)
     assert "bfloat16" in str(last.dtype)
-    config = json.loads(json.dumps(dilated.get_config()))
-    assert spec_from_dict(config["spec"]) == dilated.spec
+    check_configuration(dilated)
     dilated.save(tmp_path / "dilated.keras")
     loaded = rb.load_model(tmp_path / "dilated.keras")
     assert loaded.get_config() == dilated.get_config()
@@ -121,8 +100,8 @@ FULL_SIZE = [
 def test_every_network_builds_at_full_size_as_its_spec_says(name):
     info = rb.backbone_info(name)
     backbone = build_at_full_size(name)
-    assert stride_and_channels(backbone) == info.levels
-    assert sum(math.prod(weight.shape) for weight in backbone.trainable_weights) == info.parameters
+    assert levels_of(backbone) == info.levels
+    assert trained_numbers(backbone) == info.parameters
     if IS_KERAS_3:
         keras.backend.clear_session(free_memory=False)  # forgets the variables that were never made
 

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import warnings
-
 import numpy as np
-import pytest
 
 import resnet_backbones as rb
 from resnet_backbones.keras_compat import keras
-from tests.support.nets import images, randomise
+from tests.support.families import CountedFamily
+from tests.support.nets import images
 
 DARK = rb.DarkNetSpec(depths=(1, 2, 1), widths=(16, 24, 32), stem_widths=(8,))
 CSP = DARK.replace(
@@ -34,7 +32,35 @@ SPECS = {
     "focus": CS3.replace(stem_kernel=6),
     "same": CS3.replace(stem_kernel=6, padding="same"),
 }
-EVERY_BLOCK = {name: SPECS[name] for name in ("aa", "csp", "edge")}
+
+
+class TestDarkNets(CountedFamily):
+    specs = SPECS
+    int8 = ("aa", "csp", "edge")  # every block
+    # Trainable numbers of timm's models of the same names, classifiers' left out.
+    parameters = {
+        "darknet53": 40_584_928,
+        "cspdarknet53": 26_617_184,
+        "cspresnet50": 20_591_168,
+        "cs3darknet_l": 20_139_168,
+    }
+    wrong = [
+        ({"stage": "dark"}, ValueError, "stage='dark' is not one of 'plain', 'csp', 'cs3'"),
+        ({"block": "basic"}, ValueError, "'dark', 'bottleneck', 'edge'"),
+        ({"depths": (1, 1)}, ValueError, "different numbers of stages"),
+        ({"stage_strides": (1, 2, 3)}, ValueError, "stage_strides=3 is not one of 1, 2"),
+        ({"groups": (1, 2)}, ValueError, r"groups=\(1, 2\) has 2 numbers for 3 stages"),
+        ({"bottleneck_ratio": 0.0}, ValueError, "bottleneck_ratio must be at least"),
+        ({"block_ratio": 0.5}, ValueError, "stage1 would give 8 channels and get 16.*takes block_ratio=1"),
+        ({"stage": "csp"}, ValueError, "stage1 would give 16 channels and get 8.*half of expand_ratio"),
+        ({"stem_kernel": 6}, ValueError, "stem_kernel=6 takes one convolution of stride 2"),
+        ({"early_growth": 1}, TypeError, "early_growth must be True or False"),
+        ({"blok": "dark"}, TypeError, "Did you mean 'block'"),
+    ]
+
+    def check_report(self, spec, backbone, report):
+        assert report.operators["ADD", "int8"] == sum(spec.depths)
+        assert ("LEAKY_RELU", "int8") in report.operators or spec.activation == "silu"
 
 
 def test_a_level_is_the_last_feature_map_of_its_stride():
@@ -53,20 +79,6 @@ def test_a_level_is_the_last_feature_map_of_its_stride():
         assert [stride for _, stride in rb.backbone_info(name).levels.values()] == [2, 4, 8, 16, 32]
 
 
-# Trainable numbers of timm's models of the same names, classifiers' left out.
-@pytest.mark.parametrize(
-    ("name", "parameters"),
-    [
-        ("darknet53", 40_584_928),
-        ("cspdarknet53", 26_617_184),
-        ("cspresnet50", 20_591_168),
-        ("cs3darknet_l", 20_139_168),
-    ],
-)
-def test_a_backbone_of_the_catalogue_is_as_large_as_timms(name, parameters):
-    assert rb.backbone_info(name).parameters == parameters
-
-
 def test_average_pooling_and_the_focus_stem_drop_an_odd_row_as_timm_does():
     pooled = rb.create_backbone(SPECS["aa"], input_shape=(None, None, 3)).feature_extractor()(images(1, 47, 64, 3))
     assert [feature.shape[1:3] for feature in pooled.values()] == [(23, 32), (11, 16), (5, 8)]
@@ -74,9 +86,8 @@ def test_average_pooling_and_the_focus_stem_drop_an_odd_row_as_timm_does():
     assert [feature.shape[1:3] for feature in focus.values()] == [(23, 32), (12, 16), (6, 8), (3, 4)]
 
 
-def test_a_dilated_backbone_keeps_its_weights():
-    plain, dilated = (rb.create_backbone(CS3, output_stride=stride) for stride in (32, 8))
-    assert [tuple(weight.shape) for weight in plain.weights] == [tuple(weight.shape) for weight in dilated.weights]
+def test_blocks_are_dilated_behind_a_convolution_that_no_longer_strides():
+    dilated = rb.create_backbone(CS3, output_stride=8)
     assert dilated.get_layer("stage3_down_conv").dilation_rate == (1, 1)
     assert dilated.get_layer("stage3_block1_conv2").dilation_rate == (2, 2)
 
@@ -86,39 +97,3 @@ def test_leaky_relu_has_timms_slope():
     activation = keras.Model(backbone.get_layer("stem_bn1").output, backbone.get_layer("stem_act1").output)
     x = images(1, 4, 4, 8)
     np.testing.assert_allclose(activation(x), np.where(x < 0, 0.01 * x, x), rtol=1e-6)
-
-
-@pytest.mark.parametrize("spec", EVERY_BLOCK.values(), ids=EVERY_BLOCK)
-def test_quantization_leaves_nothing_in_float(spec, tmp_path):
-    backbone = randomise(rb.create_backbone(spec, input_shape=(64, 64, 3)))
-    batch = images(8, 64, 64, 3)
-    with warnings.catch_warnings():
-        warnings.filterwarnings("error", message=".*float.*")
-        rb.quantize_post_training(backbone, calibration_data=batch)
-    report = rb.export_model(backbone, tmp_path / "backbone.tflite", parity_data=batch)
-    assert {dtype for _, dtype in report.operators} == {"int8"}
-    assert report.int8_mac_share == 1.0
-    assert report.operators["ADD", "int8"] == sum(spec.depths)
-    assert ("LEAKY_RELU", "int8") in report.operators or spec.activation == "silu"
-    assert report.parity[0].cosine > 0.999
-
-
-@pytest.mark.parametrize(
-    ("fields", "error", "message"),
-    [
-        ({"stage": "dark"}, ValueError, "stage='dark' is not one of 'plain', 'csp', 'cs3'"),
-        ({"block": "basic"}, ValueError, "'dark', 'bottleneck', 'edge'"),
-        ({"depths": (1, 1)}, ValueError, "different numbers of stages"),
-        ({"stage_strides": (1, 2, 3)}, ValueError, "stage_strides=3 is not one of 1, 2"),
-        ({"groups": (1, 2)}, ValueError, r"groups=\(1, 2\) has 2 numbers for 3 stages"),
-        ({"bottleneck_ratio": 0.0}, ValueError, "bottleneck_ratio must be at least"),
-        ({"block_ratio": 0.5}, ValueError, "stage1 would give 8 channels and get 16.*takes block_ratio=1"),
-        ({"stage": "csp"}, ValueError, "stage1 would give 16 channels and get 8.*half of expand_ratio"),
-        ({"stem_kernel": 6}, ValueError, "stem_kernel=6 takes one convolution of stride 2"),
-        ({"early_growth": 1}, TypeError, "early_growth must be True or False"),
-        ({"blok": "dark"}, TypeError, "Did you mean 'block'"),
-    ],
-)
-def test_a_wrong_field_says_what_is_allowed(fields, error, message):
-    with pytest.raises(error, match=message):
-        DARK.replace(**fields)

@@ -1,10 +1,9 @@
-import math
-
 import numpy as np
 import pytest
 
 import resnet_backbones as rb
 from resnet_backbones.keras_compat import keras
+from tests.support.families import levels_of, trained_numbers
 from tests.support.nets import TWO_STAGES, images, randomise, two_stages
 from tests.support.processes import run_python
 
@@ -37,11 +36,11 @@ PARAMETERS = {
 @pytest.mark.parametrize("name", PARAMETERS)
 def test_every_backbone_has_the_levels_its_spec_promises(name):
     backbone = rb.create_backbone(name, input_shape=(64, 64, 3))
-    levels = {level: (info.channels, info.stride) for level, info in backbone.feature_info.items()}
+    levels = levels_of(backbone)
     assert levels == rb.backbone_info(name).levels
     assert list(levels) == ["P1", "P2", "P3", "P4", "P5"]
     assert backbone.output.shape == (None, 2, 2, levels["P5"][0])
-    assert sum(math.prod(weight.shape) for weight in backbone.trainable_weights) == PARAMETERS[name]
+    assert trained_numbers(backbone) == PARAMETERS[name]
     if not name.startswith(DEEP):
         features = backbone(images(1, 64, 64, 3))
         assert np.isfinite(np.asarray(features)).all()

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import warnings
-
 import pytest
 
 import resnet_backbones as rb
-from tests.support.nets import images, randomise
+from tests.support.families import BackboneFamily
 
 X = rb.RegNetSpec(depth=6, w0=8, wa=6.0, wm=2.0, group_width=4, stem_width=8)
-SPECS = {"x": X, "y": X.replace(se_ratio=0.25), "same": X.replace(padding="same", se_ratio=0.25)}
 
 # name: (widths, depths), from table 5 and 6 of the paper's appendix D
 PAPER = {
@@ -29,6 +26,23 @@ PAPER = {
 }
 
 
+class TestRegNets(BackboneFamily):
+    specs = {"x": X, "y": X.replace(se_ratio=0.25), "same": X.replace(padding="same", se_ratio=0.25)}
+    int8 = ("y",)
+    wrong = [
+        ({"w0": 20}, ValueError, "w0 must be a multiple of 8; got 20"),
+        ({"depth": 0}, ValueError, "depth must be at least 1"),
+        ({"wa": -1.0}, ValueError, "wa must be at least 0"),
+        ({"wm": 1.0}, ValueError, "wm must be more than 1"),
+        ({"group_width": 2.5}, TypeError, "group_width must hold integers"),
+        ({"se_ratio": 2}, ValueError, "se_ratio must be at least 0"),
+        ({"se_ration": 0.25}, TypeError, "Did you mean 'se_ratio'"),
+    ]
+
+    def check_report(self, spec, backbone, report):
+        assert report.operators["ADD", "int8"] == spec.depth
+
+
 @pytest.mark.parametrize(("name", "expected"), PAPER.items(), ids=PAPER)
 def test_widths_and_depths_are_the_papers(name, expected):
     spec = rb.backbone_info(name).spec
@@ -41,44 +55,8 @@ def test_torchvisions_names_are_aliases_and_it_rounds_otherwise():
     assert rb.backbone_info("regnet_y_1_6gf").name == "regnety_016"
 
 
-def test_weights_fit_at_every_output_stride():
-    plain, dilated = (rb.create_backbone(X, output_stride=stride) for stride in (32, 8))
-    assert [tuple(weight.shape) for weight in plain.weights] == [tuple(weight.shape) for weight in dilated.weights]
-
-
 def test_squeezed_channels_are_a_share_of_what_enters_the_block():
     backbone = rb.create_backbone("regnety_002")
     assert backbone.get_layer("stage1_block1_se_reduce").filters == 8  # a quarter of the stem's 32
     assert backbone.get_layer("stage2_block1_se_reduce").filters == 6  # of stage 1's 24
     assert backbone.get_layer("stage4_block7_se_reduce").filters == 92
-
-
-def test_quantization_leaves_nothing_in_float(tmp_path):
-    spec = SPECS["y"]
-    backbone = randomise(rb.create_backbone(spec, input_shape=(64, 64, 3)))
-    batch = images(8, 64, 64, 3)
-    with warnings.catch_warnings():
-        warnings.filterwarnings("error", message=".*float.*")
-        rb.quantize_post_training(backbone, calibration_data=batch)
-    report = rb.export_model(backbone, tmp_path / "backbone.tflite", parity_data=batch)
-    assert {dtype for _, dtype in report.operators} == {"int8"}
-    assert report.int8_mac_share == 1.0
-    assert report.operators["ADD", "int8"] == spec.depth
-    assert report.parity[0].cosine > 0.999
-
-
-@pytest.mark.parametrize(
-    ("fields", "error", "message"),
-    [
-        ({"w0": 20}, ValueError, "w0 must be a multiple of 8; got 20"),
-        ({"depth": 0}, ValueError, "depth must be at least 1"),
-        ({"wa": -1.0}, ValueError, "wa must be at least 0"),
-        ({"wm": 1.0}, ValueError, "wm must be more than 1"),
-        ({"group_width": 2.5}, TypeError, "group_width must hold integers"),
-        ({"se_ratio": 2}, ValueError, "se_ratio must be at least 0"),
-        ({"se_ration": 0.25}, TypeError, "Did you mean 'se_ratio'"),
-    ],
-)
-def test_a_wrong_field_says_what_is_allowed(fields, error, message):
-    with pytest.raises(error, match=message):
-        rb.RegNetSpec().replace(**fields)

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import warnings
-
 import numpy as np
 import pytest
 
 import resnet_backbones as rb
 from resnet_backbones.backbones.common import eca_kernel, squeezed
 from resnet_backbones.keras_compat import keras
+from tests.support.families import BackboneFamily
 from tests.support.nets import images, randomise
 
 BASIC = rb.ResNetSpec(block="basic", depths=(1, 1), widths=(8, 16), stem_width=8)
@@ -27,26 +26,38 @@ SPECS = {
     "avg": NECK.replace(antialias="avg"),
     "blurred conv pool": BASIC.replace(antialias="blur", stem_pool="conv"),
 }
-BY_SPEC = pytest.mark.parametrize("spec", SPECS.values(), ids=SPECS)
+
+
+class TestResNetKin(BackboneFamily):
+    specs = SPECS
+    int8 = tuple(SPECS)
+    wrong = [
+        ({"attention": "sge"}, ValueError, "attention"),
+        ({"antialias": "gauss"}, ValueError, "antialias"),
+        ({"scale": 0}, ValueError, "scale"),
+        (
+            lambda: rb.create_backbone(BASIC.replace(groups=4)),
+            ValueError,
+            "'basic' knows no groups: it must be 1, not 4; the block 'bottleneck'",
+        ),
+        (lambda: rb.create_backbone(BASIC.replace(group_width=32)), ValueError, "'basic' knows no group_width"),
+        (
+            lambda: rb.create_backbone(SPECS["res2net"], antialias="blur"),
+            ValueError,
+            "'bottle2neck' knows no antialias",
+        ),
+        (
+            lambda: rb.create_backbone(SPECS["res2net"], reduce_first=2),
+            ValueError,
+            "'bottle2neck' knows no reduce_first",
+        ),
+    ]
 
 
 def part(backbone, first, last, x):
     """The outputs of two layers of a backbone."""
     outputs = [backbone.get_layer(name).output for name in (first, last)]
     return [np.asarray(value) for value in keras.Model(backbone.inputs[0], outputs)(x)]
-
-
-@BY_SPEC
-def test_quantization_leaves_nothing_in_float(spec, tmp_path):
-    backbone = randomise(rb.create_backbone(spec, input_shape=(64, 64, 3)))
-    batch = images(8, 64, 64, 3)
-    with warnings.catch_warnings():
-        warnings.filterwarnings("error", message=".*float.*")
-        rb.quantize_post_training(backbone, calibration_data=batch)
-    report = rb.export_model(backbone, tmp_path / "backbone.tflite", parity_data=batch)
-    assert {dtype for _, dtype in report.operators} == {"int8"}
-    assert report.int8_mac_share == 1.0
-    assert report.parity[0].cosine > 0.999
 
 
 @pytest.mark.parametrize("kind", ["cbam", "blur"])
@@ -164,26 +175,3 @@ def test_antialiased_convolutions_leave_the_striding_to_a_filter(kind, layer):
     names = [layer.name for layer in backbone.layers]
     assert "stage1_block1_antialias" not in names
     assert ("stem_pool" in names) == (kind == "blur")  # the mean stands in the maximum's place
-
-
-@pytest.mark.parametrize(
-    ("spec", "message"),
-    [
-        (BASIC.replace(groups=4), "'basic' knows no groups: it must be 1, not 4; the block 'bottleneck'"),
-        (BASIC.replace(group_width=32), "'basic' knows no group_width"),
-        (SPECS["res2net"].replace(antialias="blur"), "'bottle2neck' knows no antialias"),
-        (SPECS["res2net"].replace(reduce_first=2), "'bottle2neck' knows no reduce_first"),
-    ],
-)
-def test_a_block_says_what_it_has_no_form_of(spec, message):
-    with pytest.raises(ValueError, match=message):
-        rb.create_backbone(spec)
-
-
-@pytest.mark.parametrize(
-    ("fields", "error"),
-    [({"attention": "sge"}, ValueError), ({"antialias": "gauss"}, ValueError), ({"scale": 0}, ValueError)],
-)
-def test_a_wrong_field_says_what_is_allowed(fields, error):
-    with pytest.raises(error, match=next(iter(fields))):
-        rb.ResNetSpec(**fields)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
-
 import numpy as np
 import pytest
 
@@ -12,6 +10,7 @@ from resnet_backbones.backbones.block_registry import _blocks
 from resnet_backbones.backbones.cost import outline
 from resnet_backbones.keras_compat import keras
 from resnet_backbones.layers.channels import ChannelPad
+from tests.support.families import BackboneFamily
 from tests.support.nets import images, randomise
 
 BASIC = rb.ResNetSpec(block="preact_basic", depths=(1, 2, 1), widths=(8, 16, 24), stem_width=8)
@@ -30,7 +29,22 @@ SPECS = {
     "wide": BASIC.replace(stem="3x3", stem_pool="none"),
     "pad": BASIC.replace(block="basic", stem="3x3", stem_pool="none", shortcut="pad", zero_init_last=False),
 }
-BOTH = pytest.mark.parametrize("kind", SPECS)
+
+
+class TestResNetV2(BackboneFamily):
+    specs = SPECS
+    int8 = tuple(SPECS)
+    as_classifier = True
+    cosine = 0.99
+    wrong = [
+        (lambda: rb.create_backbone(BASIC, groups=2), ValueError, "knows no groups"),
+        (lambda: rb.create_backbone(SPECS["bottleneck"], antialias="blur"), ValueError, "knows no antialias"),
+        (
+            lambda: rb.create_backbone(SPECS["bottleneck"], depths=(2, 1, 2), stride_in_last=True),
+            ValueError,
+            "two or more blocks",
+        ),
+    ]
 
 
 def create(kind, input_shape=(64, 64, 3), **overrides):
@@ -111,32 +125,6 @@ def test_shortcuts_without_parameters_pass_channels_on_between_zeros():
         rb.create_backbone(SPECS["pad"].replace(widths=(16, 8, 8)))
     with pytest.raises(ValueError, match="0 or more"):
         ChannelPad(-1, 2)
-
-
-@BOTH
-def test_every_operator_has_an_int8_form(kind, tmp_path):
-    x = images(4, 64, 64, 3)
-    classifier = rb.adapters.keras_cv.image_classifier(randomise(create(kind)), num_classes=3)
-    with warnings.catch_warnings():
-        warnings.simplefilter("error", UserWarning)  # such as: left in float
-        rb.quantize_post_training(classifier, calibration_data=x)
-    report = rb.export_model(classifier, tmp_path / "classifier.tflite", parity_data=x)
-    assert not report.float_operators, report
-    assert {dtype for _, dtype in report.operators} == {"int8"}
-    assert report.parity[0].cosine > 0.99
-
-
-@pytest.mark.parametrize(
-    ("block", "options", "message"),
-    [
-        ("preact_basic", {"groups": 2}, "knows no groups"),
-        ("preact_bottleneck", {"antialias": "blur"}, "knows no antialias"),
-        ("preact_bottleneck", {"depths": (2, 1, 2), "stride_in_last": True}, "two or more blocks"),
-    ],
-)
-def test_what_a_block_has_no_form_of_is_refused(block, options, message):
-    with pytest.raises(ValueError, match=message):
-        rb.create_backbone(BASIC.replace(block=block, **options))
 
 
 def test_a_block_that_says_it_normalises_first_must_do_so():
