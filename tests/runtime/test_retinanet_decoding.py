@@ -11,6 +11,7 @@ import pytest
 from resnet_backbones.runtime.decoders import Request, RetinaNetDecoder
 from resnet_backbones.runtime.decoders.anchors import generate_anchors
 from resnet_backbones.runtime.decoders.nms import suppress, suppress_per_class
+from tests.support.detections import assert_decoded_alike
 
 CLASSES = 7
 ANCHORS = {
@@ -51,14 +52,7 @@ def assert_decodes_as_keras_cv(heads, size, box_format, kind, *, anchor_format="
     anchors = {**ANCHORS, "clip_boxes": clip_boxes}
     variance = [0.1, 0.1, 0.2, 0.2]
     task = {"anchors": anchors, "box_variance": variance, "bounding_box_format": box_format, "nms": nms}
-    decoder = RetinaNetDecoder(task, size)
-    pixels = max(size) if box_format.startswith("rel") else 1
-    for index, count in enumerate(theirs["num_detections"]):
-        ours = decoder({name: value[index] for name, value in heads.items()}, size, Request())
-        assert len(ours) == count > 0
-        np.testing.assert_array_equal(ours.classes, theirs["classes"][index][:count])
-        np.testing.assert_allclose(ours.scores, theirs["confidence"][index][:count], atol=1e-6)
-        np.testing.assert_allclose(ours.boxes * pixels, theirs["boxes"][index][:count] * pixels, atol=1e-3)
+    assert_decoded_alike(RetinaNetDecoder(task, size), heads, theirs, size, box_format)
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import sys
-import threading
 
 import numpy as np
 import onnx
@@ -15,6 +14,7 @@ from resnet_backbones import runtime
 from tests.runtime import onnx_models
 from tests.runtime.fuzz_bases import NAMES, classifier_task, described
 from tests.runtime.tiny_models import detector_metadata
+from tests.support.processes import in_threads
 
 ONNX_BACKENDS = ["onnxruntime", "openvino"]
 
@@ -96,19 +96,13 @@ def test_a_tflite_of_any_batch_runs_at_once(tmp_path, pictures):
 @pytest.mark.parametrize("backend", ONNX_BACKENDS)
 def test_threads_share_a_model(tmp_path, pictures, backend):
     model = runtime.load(write(tmp_path / "m.onnx", onnx_models.classifier()), backend, num_threads=2)
-    expected, wrong = model.raw(pictures)["predictions"], []
+    expected = model.raw(pictures)["predictions"]
 
     def work():
         for _ in range(10):
-            if not np.array_equal(model.raw(pictures)["predictions"], expected):
-                wrong.append(1)
+            np.testing.assert_array_equal(model.raw(pictures)["predictions"], expected)
 
-    threads = [threading.Thread(target=work) for _ in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert not wrong
+    in_threads(work)
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import threading
 from types import SimpleNamespace
 
 import keras_cv
@@ -10,7 +9,7 @@ import tensorflow as tf
 
 from resnet_backbones import runtime
 from tests.runtime.tiny_models import ANCHORS, SIZE, convert, detector_metadata
-from tests.support.processes import run_python
+from tests.support.processes import in_threads, run_python
 
 
 def write(path, flatbuffer, metadata=None):
@@ -187,19 +186,13 @@ def test_arguments_out_of_range_are_errors(detector_file, images, argument):
 
 def test_threads_take_turns(detector_file, images):
     model = runtime.load(detector_file, num_threads=1)
-    expected, wrong = model.raw(images)["box"], []
+    expected = model.raw(images)["box"]
 
     def work():
         for _ in range(20):
-            if not np.array_equal(model.raw(images)["box"], expected):
-                wrong.append(1)
+            np.testing.assert_array_equal(model.raw(images)["box"], expected)
 
-    threads = [threading.Thread(target=work) for _ in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert not wrong
+    in_threads(work)
 
 
 def test_predicting_imports_no_tensorflow_and_no_keras(detector_file):

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from resnet_backbones.runtime.decoders import Request, YOLOV8Decoder
+from tests.support.detections import assert_decoded_alike
 
 CLASSES = 6
 THRESHOLDS = {"iou_threshold": 0.6, "confidence_threshold": 0.3, "max_detections": 80}
@@ -44,15 +45,7 @@ def decoder(size, box_format, kind, logits=False):
 def assert_decodes_as_keras_cv(size, box_format, kind, logits=False):
     heads = random_heads(size, logits=logits)
     theirs = decode_with_keras_cv(heads, size, box_format, kind, logits)
-    decode = decoder(size, box_format, kind, logits)
-    pixels = max(size) if box_format.startswith("rel") else 1
-    for index, count in enumerate(theirs["num_detections"]):
-        ours = decode({name: value[index] for name, value in heads.items()}, size, Request())
-        assert len(ours) == count > 0
-        assert ours.box_format == box_format
-        np.testing.assert_array_equal(ours.classes, theirs["classes"][index][:count])
-        np.testing.assert_allclose(ours.scores, theirs["confidence"][index][:count], atol=1e-6)
-        np.testing.assert_allclose(ours.boxes * pixels, theirs["boxes"][index][:count] * pixels, atol=1e-3)
+    assert_decoded_alike(decoder(size, box_format, kind, logits), heads, theirs, size, box_format)
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -1,7 +1,8 @@
-"""Fresh interpreters, and the command line in this one."""
+"""Fresh interpreters; threads and the command line in this one."""
 
 from __future__ import annotations
 
+import concurrent.futures
 import os
 import subprocess
 import sys
@@ -37,6 +38,13 @@ def run_python(code, *arguments, paths=(), environment=None):
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-3000:]
     return done.stdout.strip()
+
+
+def in_threads(work, count=4):
+    """Calls a function in several threads at once; an error of one of them is raised here."""
+    with concurrent.futures.ThreadPoolExecutor(count) as pool:
+        for started in [pool.submit(work) for _ in range(count)]:
+            started.result()
 
 
 def run_command(*arguments):

@@ -13,6 +13,7 @@ import tensorflow as tf
 
 import resnet_backbones as rb
 from resnet_backbones.keras_compat import keras
+from tests.support.detections import assert_same_detections
 from tests.support.nets import randomise
 
 from .conftest import SPEC
@@ -75,14 +76,12 @@ def both(model, images, folder, **options):
     return report, *(rb.runtime.load(path).predict(images) for path in (report.path, bare.path))
 
 
-def assert_same_detections(found, expected):
+def assert_all_same(found, expected):
     assert len(found) == len(expected)
     for ours, theirs in zip(found, expected, strict=True):
         assert len(ours) == len(theirs) > 3
         assert ours.box_format == theirs.box_format
-        np.testing.assert_array_equal(ours.classes, theirs.classes)
-        np.testing.assert_allclose(ours.scores, theirs.scores, atol=1e-6)
-        np.testing.assert_allclose(ours.boxes, theirs.boxes, atol=1e-3)
+        assert_same_detections(ours, theirs.classes, theirs.scores, theirs.boxes)
 
 
 def assert_keras_cv_agrees(model, found, images):
@@ -101,7 +100,7 @@ def test_a_retinanets_file_finds_what_runtime_and_keras_cv_find(retinanet, retin
     report, found, expected = retinanet_results
     assert report.passed
     assert {entry.name for entry in report.parity} == {"box", "classification"}, "the network's own outputs"
-    assert_same_detections(found, expected)
+    assert_all_same(found, expected)
     assert min(len(one) for one in found) < MOST, "some places are left empty"
     assert_keras_cv_agrees(retinanet, found, pictures)
     exits = onnx.load(report.path).graph.output
@@ -115,7 +114,7 @@ def test_a_yolo_v8s_file_finds_what_runtime_and_keras_cv_find(yolo_v8, pictures,
     report, found, expected = both(yolo_v8, pictures, tmp_path, **options)
     assert report.passed
     assert {entry.name for entry in report.parity} == {"boxes", "classes"}, "the network's own outputs"
-    assert_same_detections(found, expected)
+    assert_all_same(found, expected)
     assert_keras_cv_agrees(yolo_v8, found, pictures)
     assert rb.runtime.load(report.path).raw(pictures[:3])["boxes"].shape == (3, MOST, 4)
 
@@ -124,7 +123,7 @@ def test_an_int8_file_for_tensorrt_post_processes_in_float_and_keeps_every_rule(
     report, found, expected = both(gpu_detector, pictures, tmp_path)
     assert all(output.cosine > 0.999 for output in report.parity)
     assert report.kernels.equal == report.kernels.compared > 0
-    assert_same_detections(found, expected)
+    assert_all_same(found, expected)
     check = rb.export.tensorrt.check(report.path)
     assert check.ok, str(check)
     assert not [finding for finding in check.findings if finding.severity != "info"], str(check)
@@ -139,7 +138,7 @@ def test_an_int8_yolo_v8_for_onnx_runtime_post_processes_in_float(yolo_v8, pictu
     options = {"batch": None, "layout": "NHWC", "target": "onnxruntime"}
     report, found, expected = both(yolo_v8, pictures, tmp_path, **options)
     assert report.passed, report.failures
-    assert_same_detections(found, expected)
+    assert_all_same(found, expected)
     floats = {kind for kind, dtype in report.operators if dtype == "float32"}
     assert floats >= {"Softmax", "Mul", "ReduceSum", "NonMaxSuppression", "TopK"}
     assert report.operators["Softmax", "float32"] == report.operators["NonMaxSuppression", "float32"] == 1
@@ -149,12 +148,12 @@ def test_an_int8_yolo_v8_for_onnx_runtime_post_processes_in_float(yolo_v8, pictu
 
 def test_half_precision_post_processes_in_float32(retinanet, pictures, tmp_path):
     _, found, expected = both(retinanet, pictures[:1], tmp_path, precision="float16")
-    assert_same_detections(found, expected)
+    assert_all_same(found, expected)
 
 
 def test_openvino_finds_the_same(retinanet_results, pictures):
     report, found, _ = retinanet_results
-    assert_same_detections(rb.runtime.load(report.path, backend="openvino").predict(pictures), found)
+    assert_all_same(rb.runtime.load(report.path, backend="openvino").predict(pictures), found)
 
 
 # --- what is refused -------------------------------------------------------------------------------------------------
