@@ -110,7 +110,7 @@ def create_backbone(
 def _pretrained(entry: BackboneEntry | None, weights: Any) -> str:
     """The address of the weights that ``pretrained=True`` takes."""
     from resnet_backbones.backbones.catalogue import licence_of
-    from resnet_backbones.weights.published import first_source, source_of
+    from resnet_backbones.weights.places import first_source, source_of
 
     if weights is not None or entry is None:
         raise TypeError(
@@ -124,7 +124,7 @@ def _pretrained(entry: BackboneEntry | None, weights: Any) -> str:
 
 def _with_preprocessing_of(weights: Any, spec: BackboneSpec, input_shape: Any) -> BackboneSpec:
     """The spec with what the weights want of images, where that is known."""
-    from resnet_backbones.weights.published import pixels_for
+    from resnet_backbones.weights.places import pixels_for
 
     pixels = pixels_for(weights)
     if pixels is None or pixels.preprocessing is None:

@@ -180,7 +180,7 @@ def convert(
             if ">" not in spec.activation:
                 one_of("activation", spec.activation, tuple(sorted(ACTIVATIONS)))
         from resnet_backbones.factory import create_backbone
-        from resnet_backbones.weights.convert import convert as convert_file
+        from resnet_backbones.weights.files import convert as convert_file
 
         backbone = create_backbone(name, input_shape=(None, None, channels), **fields)
         done = convert_file(backbone, source_file, out, source=library, skip_mismatch=skip_mismatch, prefix=prefix)

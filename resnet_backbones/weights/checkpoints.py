@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from resnet_backbones.weights.arrays import Array
+from resnet_backbones.weights.readers import Array
 
 _DEPTH = 5  # mappings within each other
 # Wrappers that stand within a name, of torch.compile, FSDP and activation checkpointing.

@@ -1,20 +1,23 @@
-"""Weights from files and addresses, and into files."""
+"""Weights from files and addresses, into files, and from one file to another (``resnet-backbones convert``)."""
 
 from __future__ import annotations
 
 import json
 import os
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from resnet_backbones._util.files import written_whole
+from resnet_backbones._util.checks import one_of
+from resnet_backbones._util.files import check_not_read, written_whole
 from resnet_backbones.backbones.model import Backbone
 from resnet_backbones.weights.keras_files import load_model_file, load_weights_file, write_weights
-from resnet_backbones.weights.places import local_file, written_suffix
+from resnet_backbones.weights.libraries import load_arrays, recognise
+from resnet_backbones.weights.names import OWN, SOURCES
+from resnet_backbones.weights.places import local_file, pixels_for, written_suffix
 from resnet_backbones.weights.readers import DIGEST, KERAS_SUFFIXES, digest_of, import_safetensors, read, suffix_of
-from resnet_backbones.weights.sources import load_arrays, recognise
 from resnet_backbones.weights.targets import Target, find_target
 from resnet_backbones.weights.transfer import warn_of_pixels
 
@@ -70,8 +73,6 @@ def load(
     path = local_file(source, sha256)
     load_file(found, path, where=repr(name), skip_mismatch=skip_mismatch, prefix=prefix)
     if found.is_backbone or not name.lower().endswith(KERAS_SUFFIXES):  # else a whole model's own
-        from resnet_backbones.weights.published import pixels_for  # imports this module
-
         warn_of_pixels(found, pixels_for(source, path), repr(name))
 
 
@@ -153,3 +154,55 @@ def _metadata(target: Target, arrays: dict[str, np.ndarray]) -> dict[str, str]:
     if spec is not None and target.backbone.pixels != "in doubt":
         about["preprocessing"] = json.dumps(None if wanted is None else wanted.to_dict())
     return about
+
+
+@dataclass(frozen=True)
+class Converted:
+    """What was written.
+
+    Args:
+        arrays: number of arrays.
+        parameters: number of values in them.
+    """
+
+    arrays: int
+    parameters: int
+
+
+def convert(
+    backbone: Backbone,
+    path: str | os.PathLike[str],
+    out: str | os.PathLike[str],
+    *,
+    source: str | None = None,
+    skip_mismatch: bool = False,
+    prefix: str | None = None,
+) -> Converted:
+    """Reads weights by another library's names into a backbone and writes those of this library.
+
+    Args:
+        backbone: what the weights are for; it has them then.
+        path: what :func:`resnet_backbones.weights.load` takes; a classifier in it is left out.
+        out: what :func:`resnet_backbones.weights.save` takes.
+        source: ``"timm"``, ``"torchvision"``, ``"keras_applications"``, ``"keras_hub"`` or ``"resnet_backbones"``;
+            ``None``: told by the names.
+        skip_mismatch: converts what fits; the rest stays as it is, and a warning names it.
+        prefix: of a checkpoint that holds the network several times, which.
+
+    Raises:
+        OSError: a file is not there or cannot be written.
+        ValueError: the weights do not fit or cannot be read, or ``out`` is ``path``; nothing is written.
+
+    Example:
+        >>> convert(create_backbone("resnet50"), "weights.safetensors", "out.weights.h5", source="timm").arrays
+        265
+    """
+    if source is not None:
+        one_of("source", source, (*SOURCES, OWN))
+    check_not_read(out, path)
+    target, where = find_target(backbone), repr(os.fspath(path))
+    local = local_file(path)
+    load_file(target, local, where=where, source=source, skip_mismatch=skip_mismatch, prefix=prefix)
+    warn_of_pixels(target, pixels_for(path, local), where, warns=False)
+    save(backbone, out)
+    return Converted(len(target.slots()), backbone.count_params())

@@ -20,11 +20,9 @@ import numpy as np
 from resnet_backbones._util.gate import UnreadableFileError, unreadable
 from resnet_backbones.errors import WeightsMismatchError
 from resnet_backbones.saving import load_model
-from resnet_backbones.weights.arrays import Array
-from resnet_backbones.weights.libraries import arrays_of, from_keras_model
+from resnet_backbones.weights.libraries import arrays_of, from_keras_model, load_arrays, recognise
 from resnet_backbones.weights.names import KERAS_SOURCES
-from resnet_backbones.weights.readers import hdf5, sign_hdf5
-from resnet_backbones.weights.sources import load_arrays, recognise
+from resnet_backbones.weights.readers import Array, hdf5, sign_hdf5
 from resnet_backbones.weights.targets import Target, find_target
 from resnet_backbones.weights.transfer import Problems, adapt_input_channels, warn_of_others
 

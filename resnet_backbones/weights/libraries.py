@@ -1,18 +1,159 @@
-"""Weights of models that other libraries built: timm, torchvision, keras.applications, KerasHub."""
+"""Arrays by some library's names into a backbone: names, axis order, values; and models that other libraries built.
+
+The libraries are timm, torchvision, keras.applications and KerasHub.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import numpy as np
 
 from resnet_backbones.backbones.model import Backbone
 from resnet_backbones.errors import WeightsMismatchError
-from resnet_backbones.weights.names import find_names
-from resnet_backbones.weights.sources import load_arrays
-from resnet_backbones.weights.targets import Target, find_target, named_layers, slots_of
-from resnet_backbones.weights.transfer import warn_of_pixels
+from resnet_backbones.weights.checkpoints import AmbiguousError, Found, find_network, foreign
+from resnet_backbones.weights.names import CLASSIFIER, OWN, TORCH_SOURCES, find_names, sources_of
+from resnet_backbones.weights.readers import Array
+from resnet_backbones.weights.targets import Slot, Target, find_target, named_layers, slots_of
+from resnet_backbones.weights.transfer import adapts, converted_shape, transfer, warn, warn_of_others, warn_of_pixels
+
+_TORCH_WEIGHTS = {
+    "kernel": "weight",
+    "gamma": "weight",
+    "beta": "bias",
+    "moving_mean": "running_mean",
+    "moving_variance": "running_var",
+}
+
+
+def load_arrays(
+    target: Target,
+    source: str,
+    arrays: Mapping[str, Any],
+    *,
+    where: str,
+    skip_mismatch: bool = False,
+    prefix: str | None = None,
+) -> None:
+    """Sets the weights of ``target`` from arrays by the names and in the axis order of ``source``.
+
+    Args:
+        target: the backbone, or classifier.
+        source: ``OWN`` or one of ``names.SOURCES``.
+        arrays: name -> array; of torch's libraries, a checkpoint of whatever form.
+        where: what ``arrays`` is, for errors.
+        skip_mismatch: sets what fits and warns of the rest.
+        prefix: under which of a checkpoint's prefixes the network is, where that is not plain.
+
+    Raises:
+        ValueError: the source's names for this family are not known, or a checkpoint holds the network twice.
+        WeightsMismatchError: something does not fit; nothing was set.
+    """
+    key_of, prepare = _scheme(target, source)
+    hint, others = "", tuple[str, ...]()
+    if source in TORCH_SOURCES:
+        found = _network(target, source, arrays, where, prefix)
+        arrays, hint, others = found.arrays, found.hint, found.outside
+    elif prefix is not None:
+        raise ValueError(f"prefix={prefix!r} is for checkpoints of torch; {where} has the names of {source}.")
+    arrays = prepare(arrays)
+    expected = [key_of(slot) for slot in target.slots()]
+    if target.head is None:  # a classifier is not ours then
+        head = key_of(Slot(CLASSIFIER, "bias", "Dense", None)).removesuffix("bias")
+        arrays = {key: value for key, value in arrays.items() if not key.startswith(head)}
+    if source in TORCH_SOURCES and set(expected) <= set(arrays):
+        left = foreign([key for key in arrays if key not in set(expected)], expected)
+        arrays = {key: value for key, value in arrays.items() if key not in set(left)}
+        others = (*(key.partition(".")[0] for key in left), *others)
+    convert = from_torch_order if source in TORCH_SOURCES else from_keras_order
+    transfer(target, arrays, key_of, convert, where=where, hint=hint, skip_mismatch=skip_mismatch)
+    _warn_of_left_out(others, where)
+    warn_of_others(target, where)
+
+
+def recognise(target: Target, arrays: Mapping[str, Any]) -> str:
+    """The source whose names ``arrays`` has most of; ``OWN`` if it has none of any."""
+
+    def hits(source: str) -> int:
+        if source in TORCH_SOURCES:
+            try:
+                return _network(target, source, arrays, "", None).fitting
+            except AmbiguousError as error:
+                return error.fitting
+        key_of, prepare = _scheme(target, source)
+        found = prepare(arrays)
+        return sum(key_of(slot) in found for slot in target.slots())
+
+    return max([OWN, *sources_of(target.backbone.spec)], key=hits)
+
+
+def _network(target: Target, source: str, arrays: Mapping[str, Any], where: str, prefix: str | None) -> Found:
+    key_of, _ = _scheme(target, source)
+    stem = target.stem()
+
+    def test(slot: Slot) -> Callable[[Array], bool]:
+        is_stem = stem is not None and slot.variable is stem.variable
+
+        def fits(array: Array) -> bool:
+            shape = converted_shape(from_torch_order, slot, array.shape)
+            return shape == slot.shape or (is_stem and adapts(shape, slot.shape))
+
+        return fits
+
+    return find_network(arrays, {key_of(slot): test(slot) for slot in target.slots()}, where=where, prefix=prefix)
+
+
+def _warn_of_left_out(names: Iterable[str], where: str) -> None:
+    """One line that names the modules a file held besides the network."""
+    modules = sorted(set(names))
+    if modules:
+        more = f" and {len(modules) - 10} more" if len(modules) > 10 else ""
+        warn(f"{where}: left out what is no part of this network: {', '.join(modules[:10])}{more}.")
+
+
+def _scheme(target: Target, source: str) -> tuple[Callable[[Slot], str], Callable[[Mapping[str, Any]], Any]]:
+    """Names of our weights in ``source``, and what is done to its arrays first."""
+    if source == OWN:
+        return lambda slot: slot.name, lambda arrays: arrays
+    spec = target.backbone.spec
+    layer_name, prepare = find_names(source, spec)
+    weights = _TORCH_WEIGHTS if source in TORCH_SOURCES else {}
+    return (
+        lambda slot: f"{layer_name(slot.layer, spec)}.{weights.get(slot.weight, slot.weight)}",
+        lambda arrays: prepare(arrays, spec),
+    )
+
+
+def from_torch_order(slot: Slot, value: np.ndarray) -> np.ndarray:
+    """One of torch's weights in Keras' axis order, by the kind of layer it goes to."""
+    if slot.weight != "kernel":
+        return value
+    if slot.kind == "Dense":  # torch: (out, in), or a 1x1 convolution
+        value = value[:, :, 0, 0] if value.ndim == 4 and value.shape[2:] == (1, 1) else value
+        return value.T
+    if slot.kind == "DepthwiseConv2D":  # torch: (channels * multiplier, 1, height, width)
+        channels, multiplier = slot.shape[2:]
+        if value.ndim != 4 or value.shape[:2] != (channels * multiplier, 1):
+            return value
+        return value.reshape(channels, multiplier, *value.shape[2:]).transpose(2, 3, 0, 1)
+    if slot.kind == "Conv2D":
+        if value.ndim == 2:  # a linear layer in the place of a 1x1 convolution
+            value = value[:, :, None, None]
+        elif value.ndim == 3:  # a 1-D convolution (out, in, length) is one along the height
+            value = value[:, :, :, None]
+        return value.transpose(2, 3, 1, 0) if value.ndim == 4 else value
+    return value
+
+
+def from_keras_order(slot: Slot, value: np.ndarray) -> np.ndarray:
+    """One of Keras' weights for our layer: the order is the same, but dense layers may stand for 1x1 convolutions."""
+    dense, conv = value.shape, slot.shape
+    if slot.weight == "kernel" and {len(dense), len(conv)} == {2, 4}:
+        longer = dense if len(dense) == 4 else conv
+        if longer[:2] == (1, 1) and dense[-2:] == conv[-2:]:
+            return value.reshape(conv)
+    return value
 
 
 def from_timm(
@@ -46,9 +187,7 @@ def from_timm(
 
     Source: Wightman, PyTorch Image Models, https://github.com/huggingface/pytorch-image-models
     """
-    found, where = find_target(target, backbone), "the timm state_dict"
-    load_arrays(found, "timm", state_dict, where=where, skip_mismatch=skip_mismatch, prefix=prefix)
-    warn_of_pixels(found, None, where)
+    _from_torch("timm", find_target(target, backbone), state_dict, skip_mismatch, prefix)
 
 
 def from_torchvision(
@@ -78,9 +217,13 @@ def from_torchvision(
         >>> backbone = create_backbone("resnet50")
         >>> weights.from_torchvision(backbone, torchvision.models.resnet50(weights="DEFAULT").state_dict())
     """
-    found, where = find_target(target, backbone), "the torchvision state_dict"
-    load_arrays(found, "torchvision", state_dict, where=where, skip_mismatch=skip_mismatch, prefix=prefix)
-    warn_of_pixels(found, None, where)
+    _from_torch("torchvision", find_target(target, backbone), state_dict, skip_mismatch, prefix)
+
+
+def _from_torch(source: str, target: Target, state_dict: Any, skip_mismatch: bool, prefix: str | None) -> None:
+    where = f"the {source} state_dict"
+    load_arrays(target, source, state_dict, where=where, skip_mismatch=skip_mismatch, prefix=prefix)
+    warn_of_pixels(target, None, where)
 
 
 def from_keras_applications(

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from resnet_backbones.errors import WeightsMismatchError
-from resnet_backbones.weights.arrays import Array
+from resnet_backbones.weights.readers import Array
 from resnet_backbones.weights.targets import Slot, Target
 
 _LISTED = 10

@@ -21,7 +21,7 @@ from resnet_backbones.export.tensorrt import build
 from resnet_backbones.keras_compat import keras
 from resnet_backbones.quantization.analysis.report import QuantizationReport
 from resnet_backbones.quantization.backup import files as backup_files
-from resnet_backbones.weights.convert import convert
+from resnet_backbones.weights.files import convert
 from tests._util.test_files import LONGEST, mode, umask
 from tests.cli.test_compare import FOUR
 from tests.support.processes import run_command

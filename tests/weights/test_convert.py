@@ -5,7 +5,7 @@ import pytest
 
 import resnet_backbones as rb
 from resnet_backbones.cli.app import parse_overrides
-from resnet_backbones.weights.convert import convert
+from resnet_backbones.weights.files import convert
 from resnet_backbones.weights.names import find_names
 from resnet_backbones.weights.targets import find_target
 from tests.support.nets import assert_same, values

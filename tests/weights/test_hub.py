@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import resnet_backbones as rb
-from resnet_backbones.weights.hub import parse
+from resnet_backbones.weights.places import parse_hub
 from tests.support.nets import images
 from tests.support.processes import run_python
 from tests.weights.models import randomise_all_but_kernels, timm_state, tiny
@@ -35,12 +35,12 @@ def put(cache, write, file="model.safetensors", revision="main"):
 
 
 def test_names_are_taken_apart():
-    assert parse("hf-hub:timm/resnet50.a1_in1k") == ("timm/resnet50.a1_in1k", None, "model.safetensors")
-    assert parse("hf-hub:a/b@v2") == ("a/b", "v2", "model.safetensors")
-    assert parse("hf-hub:a/b@v2/sub/c.npz") == ("a/b", "v2", "sub/c.npz")
+    assert parse_hub("hf-hub:timm/resnet50.a1_in1k") == ("timm/resnet50.a1_in1k", None, "model.safetensors")
+    assert parse_hub("hf-hub:a/b@v2") == ("a/b", "v2", "model.safetensors")
+    assert parse_hub("hf-hub:a/b@v2/sub/c.npz") == ("a/b", "v2", "sub/c.npz")
     for wrong in ("hf-hub:", "hf-hub:resnet50", "hf-hub:a b/c", "hf-hub:/b"):
         with pytest.raises(ValueError, match="write 'hf-hub:owner/name'"):
-            parse(wrong)
+            parse_hub(wrong)
 
 
 def test_timms_file_in_the_cache_is_loaded(cache):
@@ -78,7 +78,7 @@ def test_the_hubs_own_settings_of_the_cache_are_honoured(tmp_path):
     (folder / "snapshots" / ("3" * 40)).mkdir(parents=True)
     (folder / "snapshots" / ("3" * 40) / "model.safetensors").touch()
     code = (
-        "import sys; from resnet_backbones.weights.hub import fetch; print(fetch('hf-hub:a/b'));"
+        "import sys; from resnet_backbones.weights.places import fetch_hub; print(fetch_hub('hf-hub:a/b'));"
         "assert not {'tensorflow', 'keras', 'tf_keras'} & set(sys.modules)"
     )
     found = run_python(code, environment={"HF_HUB_CACHE": str(tmp_path), "HF_HUB_OFFLINE": "1"})

@@ -10,7 +10,7 @@ import pytest
 import resnet_backbones as rb
 from resnet_backbones.backbones import catalogue as sources
 from resnet_backbones.backbones.spec_values import PREPROCESSINGS
-from resnet_backbones.weights.published import pixels_for, source_of
+from resnet_backbones.weights.places import pixels_for, source_of
 from tests.support.nets import values
 from tests.weights.models import SPEC, classifier, randomise_all_but_kernels, timm_state, tiny
 

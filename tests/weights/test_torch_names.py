@@ -6,8 +6,8 @@ import pytest
 import resnet_backbones as rb
 from resnet_backbones.keras_compat import keras
 from resnet_backbones.weights import WeightsMismatchError
+from resnet_backbones.weights.libraries import from_torch_order
 from resnet_backbones.weights.names import find_names, register_names, sources_of
-from resnet_backbones.weights.sources import from_torch_order
 from resnet_backbones.weights.targets import Slot, find_target
 from tests.support.nets import assert_same, images, values
 from tests.weights.models import SPEC, classifier, timm_state, tiny

@@ -22,8 +22,7 @@ from typing import Any
 import numpy as np
 
 from resnet_backbones._util.gate import UnreadableFileError, regular_file
-from resnet_backbones.weights.arrays import Array
-from resnet_backbones.weights.readers import npz
+from resnet_backbones.weights.readers import Array, npz
 
 _FORMAT = 1
 _NAME = re.compile(r"backup-(\d{8,})")
