@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from resnet_backbones.runtime.feeding import place
 from resnet_backbones.runtime.images import as_image
-from resnet_backbones.runtime.placement import place
 
 PICTURES = {".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"}
 

@@ -13,7 +13,7 @@ import numpy as np
 from resnet_backbones._util.checks import one_of
 from resnet_backbones.errors import did_you_mean, needed
 from resnet_backbones.export.request import UNCHANGED
-from resnet_backbones.runtime.placement import RESIZES
+from resnet_backbones.runtime.feeding import RESIZES
 
 if TYPE_CHECKING:
     from resnet_backbones.export.contents import Intermediates

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from resnet_backbones.runtime.pictures import open_picture
+from resnet_backbones.runtime.images import open_picture
 
 Color = tuple[int, int, int]
 _GOLDEN = 0.61803399  # hues a golden section apart: neighbours in number differ in colour

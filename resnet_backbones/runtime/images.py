@@ -1,16 +1,157 @@
-"""Images of any size become the network's input: numpy only, the same pixels as ``tf.image.resize``.
+"""Pictures, files and arrays of any size become the network's input: the same pixels as ``tf.image.resize``.
 
-Files and PIL images are read by :mod:`resnet_backbones.runtime.pictures`.
+Pictures from files and PIL images come upright, with 8 bits per channel and of bounded size. Pillow is imported when
+the first one comes; all else is numpy.
 """
 
 from __future__ import annotations
 
+import os
+import stat
+import sys
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
 
-from resnet_backbones.runtime.pictures import is_path, is_pil, open_picture
+MOST_PIXELS = 1 << 25  # larger pictures are reduced while they are read
+
+_ORIENTATION = 0x0112  # the EXIF tag
+_TURNS = (None, None, 0, 3, 1, 5, 4, 6, 2)  # its values, as PIL.Image.Transpose
+_SIDES_SWAPPED = (5, 6, 7, 8)
+_BITS, _SAMPLE_FORMAT, _UNSIGNED = 258, 339, 1  # TIFF tags, and a value of the second
+_DRAWN_ELSEWHERE = ("EPS", "WMF")  # Pillow starts Ghostscript, or asks Windows
+_REDUCIBLE = ("L", "LA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr", "I", "F")
+_WHITE = {"I": (255, 65535, 2**31 - 1, 2**32 - 1), "F": (1, 255, 65535, 2**31 - 1, 2**32 - 1)}
+_PLAIN = ("L", "LA", "RGB", "RGBA")
+_ONE_STEP = {"1": "L", "La": "LA", "RGBa": "RGBA", "PA": "RGBA"}  # all others become RGB
+
+
+def is_path(source: Any) -> bool:
+    """Whether ``source`` names a file."""
+    return isinstance(source, str | os.PathLike)
+
+
+def is_pil(source: Any) -> bool:
+    """Whether ``source`` is a PIL image."""
+    pillow = sys.modules.get("PIL.Image")
+    return pillow is not None and isinstance(source, pillow.Image)
+
+
+def open_picture(source: Any) -> tuple[Any, tuple[int, int]]:
+    """Read a path or PIL image.
+
+    A camera's orientation (EXIF) is honoured, and ignored where the EXIF block is damaged. Grey of more than 8 bits is
+    scaled to 0..255: 16 bits by 65535. Integers of 32 bits and floats do not say what is white: it is the least of 255,
+    65535, 2^31 - 1 and 2^32 - 1 (for floats of 1, too) that no value exceeds. Pictures above ``MOST_PIXELS`` are
+    reduced to a half or a quarter: JPEG files while they are decoded, others (up to Pillow's own limit) afterwards.
+
+    Args:
+        source: path or PIL image.
+
+    Returns:
+        A PIL image of mode L, LA, RGB or RGBA; its height and width in pixels before it was reduced.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ImportError: Pillow is not installed.
+        ValueError: not a regular file, not a picture, cut short, far too large, or grey values below zero or not
+            finite.
+    """
+    pillow = _pillow()
+    name = source if is_path(source) else f"the PIL image of mode {source.mode}"
+    try:
+        if not is_path(source):
+            return _read(source, source.size)
+        kind = os.stat(source).st_mode
+        if not stat.S_ISREG(kind):
+            raise ValueError("it is a folder" if stat.S_ISDIR(kind) else "it is a pipe, a socket or a device, no file")
+        with pillow.open(source) as picture:
+            if picture.format in _DRAWN_ELSEWHERE:
+                raise ValueError(f"{picture.format} files are drawn by other programs; save it as PNG")
+            size = picture.size
+            if (factor := _factor(*size)) > 1:
+                picture.draft(None, (size[0] // factor, size[1] // factor))  # only JPEG files heed it
+            return _read(picture, size)
+    except FileNotFoundError:
+        raise FileNotFoundError(f"There is no picture {source}.") from None
+    except Exception as error:  # Pillow's readers raise whatever a damaged file leads them to
+        raise ValueError(f"{name} cannot be read as a picture: {error or type(error).__name__}.") from error
+
+
+def _read(picture: Any, size: tuple[int, int]) -> tuple[Any, tuple[int, int]]:
+    """Decodes; ``size`` is width and height before anything was reduced."""
+    picture.load()
+    orientation = _orientation(picture)
+    if picture.mode in _REDUCIBLE:
+        picture = _reduced(picture)
+    picture = _reduced(_with_8_bits(picture))
+    if orientation in range(2, 9):
+        picture = picture.transpose(_TURNS[orientation])
+    return picture, size if orientation in _SIDES_SWAPPED else (size[1], size[0])
+
+
+def _orientation(picture: Any) -> int:
+    try:
+        value = picture.getexif().get(_ORIENTATION, 1)
+    except Exception:  # as in reading; a picture with a damaged EXIF block is still a picture
+        return 1
+    return value if isinstance(value, int) else 1
+
+
+def _factor(width: int, height: int) -> int:
+    """1, 2, 4, ...: by how much each side is divided to leave at most ``MOST_PIXELS``."""
+    factor = 1
+    while -(-width // factor) * -(-height // factor) > MOST_PIXELS:
+        factor *= 2
+    return factor
+
+
+def _reduced(picture: Any) -> Any:
+    factor = _factor(*picture.size)
+    return picture.reduce(factor) if factor > 1 else picture
+
+
+def _with_8_bits(picture: Any) -> Any:
+    """The picture as one of ``_PLAIN``."""
+    if picture.mode.startswith(("I", "F")):
+        return _pillow().fromarray(_scaled_grey(picture))
+    if picture.mode in _PLAIN:
+        return picture
+    if picture.mode == "P" and "transparency" in picture.info:
+        return picture.convert("RGBA")
+    return picture.convert(_ONE_STEP.get(picture.mode, "RGB"))
+
+
+def _scaled_grey(picture: Any) -> np.ndarray:
+    values = np.asarray(picture)
+    tags = getattr(picture, "tag_v2", {})
+    if picture.mode.startswith("I;16"):
+        white = 2 ** int(tags.get(_BITS, (16,))[0]) - 1  # TIFF knows 12 bits
+        table = (np.arange(65536).clip(0, white) * 255 + white // 2) // white
+        return table.astype(np.uint8)[values]
+    if tags.get(_SAMPLE_FORMAT, (0,))[0] == _UNSIGNED and values.dtype == np.int32:
+        values = values.view(np.uint32)  # Pillow reads it as signed
+    low, high = values.min(), values.max()
+    if not (np.isfinite(low) and np.isfinite(high)):
+        raise ValueError("it holds NaN or infinity")
+    limits = (65535,) if picture.mode == "I" and picture.format in ("PNG", "PPM") else _WHITE[picture.mode]
+    white = next((limit for limit in limits if high <= limit), None)
+    if low < 0 or white is None:
+        raise ValueError(
+            f"its grey values, from {low} to {high}, do not say what is black or white; give an array in the model's "
+            "own units"
+        )
+    return (values * np.float32(255 / white) + np.float32(0.5)).astype(np.uint8)
+
+
+def _pillow() -> Any:
+    try:
+        from PIL import Image
+    except ImportError as error:
+        raise ImportError('Pictures from files need Pillow: pip install "resnet-backbones[images]".') from error
+    return Image
+
 
 _MODES = {1: "L", 3: "RGB", 4: "RGBA"}
 
@@ -52,7 +193,7 @@ def read_image(source: Any, channels: int, number: int = 0) -> tuple[np.ndarray,
 
     Returns:
         ``(H, W, channels)``, uint8 from files and PIL images; height and width in pixels of the image as it was given,
-        which are larger than the array's where a picture was too large (see :func:`pictures.open_picture`).
+        which are larger than the array's where a picture was too large (see :func:`open_picture`).
 
     Raises:
         FileNotFoundError: no such file.

@@ -14,13 +14,12 @@ import numpy as np
 from resnet_backbones.runtime.decoders import DECODERS, Decoder, Request
 from resnet_backbones.runtime.engines.base import Program
 from resnet_backbones.runtime.engines.choose import open_program
-from resnet_backbones.runtime.feeding import Feed
+from resnet_backbones.runtime.feeding import RESIZES, Feed, ImagePlace, place, stretched
 from resnet_backbones.runtime.files.metadata import read_verified
-from resnet_backbones.runtime.files.verify_onnx import verify_onnx
-from resnet_backbones.runtime.files.verify_tflite import verify_tflite
+from resnet_backbones.runtime.files.onnx import verify_onnx
+from resnet_backbones.runtime.files.tflite import verify_tflite
 from resnet_backbones.runtime.images import check_finite, read_image, split_images
-from resnet_backbones.runtime.outputs import Joined, Output, joined, part_names
-from resnet_backbones.runtime.placement import RESIZES, Placement, place, stretched
+from resnet_backbones.runtime.outputs import JoinedOutput, Output, joined, part_names
 
 _VERIFY = {".onnx": verify_onnx, ".tflite": verify_tflite}
 
@@ -212,7 +211,7 @@ class Model:
             raise ValueError(f"resize must be one of {', '.join(RESIZES)}, got {resize!r}.")
         return resize
 
-    def _run(self, sources: list[Any], resize: str) -> Iterator[tuple[dict[str, Joined], list[Placement]]]:
+    def _run(self, sources: list[Any], resize: str) -> Iterator[tuple[dict[str, JoinedOutput], list[ImagePlace]]]:
         """Outputs of each batch in turn, and where each image lies in it."""
         size = self._feed.batch_size(len(sources))
         for start in range(0, len(sources), size):
@@ -229,7 +228,7 @@ class Model:
             self._warn_of_nan(joined, start)
             yield joined, placements
 
-    def _batch(self, sources: list[Any], first: int, resize: str) -> tuple[np.ndarray, list[Placement]]:
+    def _batch(self, sources: list[Any], first: int, resize: str) -> tuple[np.ndarray, list[ImagePlace]]:
         """Images as the engine takes them, and where each lies; ``first`` is the number of the first of them.
 
         Images that are bytes, and of the input's size, need not become floats first: a table says what each byte is.
@@ -256,7 +255,7 @@ class Model:
     def _table(self) -> np.ndarray:
         return self._feed.table(self._encoded)
 
-    def _warn_of_nan(self, outputs: dict[str, Joined], first: int) -> None:
+    def _warn_of_nan(self, outputs: dict[str, JoinedOutput], first: int) -> None:
         """Warns where the network computes NaN; ``first`` is the number of the batch's first image."""
         for name, value in outputs.items():
             if not any(part.values.dtype.kind == "f" and np.isnan(part.values.max(initial=0)) for part in value.parts):
@@ -270,7 +269,7 @@ class Model:
                 stacklevel=4,
             )
 
-    def _joined(self, outputs: dict[str, Output]) -> dict[str, Joined]:
+    def _joined(self, outputs: dict[str, Output]) -> dict[str, JoinedOutput]:
         """The file's outputs as the Keras model gives them."""
         found = {}
         for output in self._outputs:

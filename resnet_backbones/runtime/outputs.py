@@ -99,7 +99,7 @@ def as_rows(values: np.ndarray | Rows) -> Rows:
     return values if isinstance(values, Rows) else Rows([Output(np.asarray(values))])
 
 
-class Joined:
+class JoinedOutput:
     """An output of the Keras model, made of outputs of the file.
 
     Args:
@@ -127,9 +127,9 @@ class Joined:
         first = self.parts[0].values
         return len(first) if first.ndim else None
 
-    def first(self, images: int) -> Joined:
+    def first(self, images: int) -> JoinedOutput:
         """Without what fills the last batch up."""
-        return self if self.images is None else Joined([part[:images] for part in self.parts], self.axis)
+        return self if self.images is None else JoinedOutput([part[:images] for part in self.parts], self.axis)
 
     def floats(self) -> np.ndarray:
         """The whole batch."""
@@ -143,7 +143,7 @@ class Joined:
             return self.floats()[index]
         if rank == 3 and (len(self.parts) == 1 or self.axis % rank == 1):
             return Rows([part[index] for part in self.parts])
-        return Joined([part[index] for part in self.parts], self.axis % rank - 1).floats()
+        return JoinedOutput([part[index] for part in self.parts], self.axis % rank - 1).floats()
 
 
 def part_names(output: Mapping[str, Any]) -> list[str]:
@@ -155,7 +155,7 @@ def part_names(output: Mapping[str, Any]) -> list[str]:
     return [name for part in output["parts"] for name in ([part] if isinstance(part, str) else part_names(part))]
 
 
-def joined(output: Mapping[str, Any], given: Mapping[str, Output]) -> Joined:
+def joined(output: Mapping[str, Any], given: Mapping[str, Output]) -> JoinedOutput:
     """An output of the Keras model.
 
     Args:
@@ -166,4 +166,4 @@ def joined(output: Mapping[str, Any], given: Mapping[str, Output]) -> Joined:
         ValueError: their shapes do not fit.
     """
     parts = [given[part] if isinstance(part, str) else Output(joined(part, given).floats()) for part in output["parts"]]
-    return Joined(parts, output.get("axis", 0))
+    return JoinedOutput(parts, output.get("axis", 0))

@@ -10,7 +10,7 @@ import pytest
 
 from resnet_backbones.export.formats import FORMATS, LAYOUTS, TARGETS
 from resnet_backbones.runtime.engines.choose import BACKENDS
-from resnet_backbones.runtime.placement import RESIZES
+from resnet_backbones.runtime.feeding import RESIZES
 from resnet_backbones.schemes import _SCHEMES
 from resnet_backbones.weights.names import OWN, SOURCES
 from resnet_backbones.weights.places import SAVED

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from resnet_backbones.runtime.files import archive, properties, protobuf
+from resnet_backbones.runtime.files import onnx as onnx_file
+from resnet_backbones.runtime.files import tflite
 
 WILD_WORDS = (0, 1, 2, 3, 255, 65536, -1, -2, 2**31 - 1, -(2**31))
 WILD_VALUES: tuple[Any, ...] = (
@@ -111,9 +112,9 @@ def _places(value: Any):
 def split(data: bytes, onnx: bool) -> tuple[bytes, bytes]:
     """Content and metadata text of a whole file."""
     if onnx:
-        text, _ = properties.read(memoryview(data))
-        return properties.content_of(data), text or b""
-    text, end = archive.read(io.BytesIO(data), len(data))
+        text, _ = onnx_file.read(memoryview(data))
+        return onnx_file.content_of(data), text or b""
+    text, end = tflite.read(io.BytesIO(data), len(data))
     return data[:end], text or b""
 
 
@@ -125,13 +126,13 @@ def with_hash(text: bytes, content: bytes) -> bytes:
 def joined(content: bytes, text: bytes, onnx: bool) -> bytes:
     """Content and metadata, checksums right, whatever they hold."""
     if onnx:
-        pairs = (properties.KEY, text), (properties.CHECKSUM_KEY, hashlib.sha256(text).hexdigest().encode())
-        entries = [protobuf.encode(1, key.encode()) + protobuf.encode(2, value) for key, value in pairs]
-        return content + b"".join(protobuf.encode(properties.PROPERTIES, entry) for entry in entries)
+        pairs = (onnx_file.KEY, text), (onnx_file.CHECKSUM_KEY, hashlib.sha256(text).hexdigest().encode())
+        entries = [onnx_file.encode(1, key.encode()) + onnx_file.encode(2, value) for key, value in pairs]
+        return content + b"".join(onnx_file.encode(onnx_file.PROPERTIES, entry) for entry in entries)
     file = io.BytesIO()
     file.write(content)
     with zipfile.ZipFile(file, "a") as members:
-        members.writestr(zipfile.ZipInfo(archive.MEMBER), text, zipfile.ZIP_DEFLATED)
+        members.writestr(zipfile.ZipInfo(tflite.MEMBER), text, zipfile.ZIP_DEFLATED)
     return file.getvalue()
 
 

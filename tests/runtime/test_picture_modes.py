@@ -15,7 +15,8 @@ import pytest
 from PIL import Image
 
 from resnet_backbones import runtime
-from resnet_backbones.runtime import Detections, Segmentation, pictures
+from resnet_backbones.runtime import Detections, Segmentation
+from resnet_backbones.runtime import images as runtime_images
 from resnet_backbones.runtime.images import as_image, read_image
 from tests.runtime import onnx_models
 from tests.runtime.fuzz_bases import described
@@ -254,7 +255,7 @@ def test_damaged_files_are_a_value_error(suffix, tmp_path):
 
 @pytest.fixture
 def small_limit(monkeypatch):
-    monkeypatch.setattr(pictures, "MOST_PIXELS", 3000)
+    monkeypatch.setattr(runtime_images, "MOST_PIXELS", 3000)
 
 
 @pytest.mark.parametrize("mode", MODES)

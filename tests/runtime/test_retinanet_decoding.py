@@ -8,8 +8,8 @@ import keras_cv
 import numpy as np
 import pytest
 
+from resnet_backbones.runtime.boxes import generate_anchors
 from resnet_backbones.runtime.decoders import Request, RetinaNetDecoder
-from resnet_backbones.runtime.decoders.anchors import generate_anchors
 from resnet_backbones.runtime.decoders.nms import suppress, suppress_per_class
 from tests.support.detections import assert_decoded_alike
 

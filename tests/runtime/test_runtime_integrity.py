@@ -12,8 +12,8 @@ import pytest
 
 from resnet_backbones import runtime
 from resnet_backbones.runtime import append_metadata, read_metadata
-from resnet_backbones.runtime.files import protobuf
-from resnet_backbones.runtime.files.verify_tflite import verify_tflite
+from resnet_backbones.runtime.files.onnx import encode
+from resnet_backbones.runtime.files.tflite import verify_tflite
 from tests.runtime import fuzz_bases, onnx_models
 from tests.runtime.fuzz_cases import joined, split
 from tests.runtime.fuzz_files import FAULTS
@@ -58,7 +58,7 @@ def test_onnx_without_metadata_has_none(tmp_path):
     assert runtime.load(tmp_path / "m.onnx").task == "tensors"
 
 
-@pytest.mark.parametrize("data", [b"", b"no model at all", protobuf.encode(14, b"")])
+@pytest.mark.parametrize("data", [b"", b"no model at all", encode(14, b"")])
 def test_what_is_no_onnx_is_an_error(tmp_path, data):
     (tmp_path / "m.onnx").write_bytes(data)
     with pytest.raises(ValueError, match=r"cannot be read|is empty"):

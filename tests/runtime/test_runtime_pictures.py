@@ -10,8 +10,8 @@ from PIL import Image
 
 from resnet_backbones import runtime
 from resnet_backbones.runtime import append_metadata
+from resnet_backbones.runtime.feeding import letterboxed, place
 from resnet_backbones.runtime.images import as_image, as_image_list
-from resnet_backbones.runtime.placement import letterboxed, place
 from tests.runtime import onnx_models
 from tests.runtime.fuzz_bases import described
 from tests.runtime.tiny_models import SIZE, detector_metadata

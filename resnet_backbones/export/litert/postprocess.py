@@ -16,7 +16,7 @@ from tensorflow.lite.python import schema_py_generated as schema
 from resnet_backbones.export.detections import OUTPUTS, detection_facts
 from resnet_backbones.export.graph import ExportGraph
 from resnet_backbones.export.litert.flatbuffer import Appender, read_model, write_model
-from resnet_backbones.runtime.decoders.anchors import generate_anchors
+from resnet_backbones.runtime.boxes import generate_anchors
 
 OPERATOR = "TFLite_Detection_PostProcess"
 _NEEDED = ("anchors", "box_variance", "nms", "num_classes")

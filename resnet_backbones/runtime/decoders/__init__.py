@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from resnet_backbones.runtime.decoders.classifiers import ImageClassifierDecoder, SegmentationDecoder
-from resnet_backbones.runtime.decoders.decoder import Decoder, Request
+from resnet_backbones.runtime.decoders.decoder import Decoder, ImageClassifierDecoder, Request, SegmentationDecoder
 from resnet_backbones.runtime.decoders.detectors import RetinaNetDecoder, SuppressedDecoder, YOLOV8Decoder
 
 __all__ = [

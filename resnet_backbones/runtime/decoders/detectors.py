@@ -9,13 +9,20 @@ from typing import Any
 
 import numpy as np
 
-from resnet_backbones.runtime.boxes import FORMATS, from_yxyx, is_relative, to_yxyx
-from resnet_backbones.runtime.decoders.anchors import cell_centres, count_anchors, generate_anchors
+from resnet_backbones.runtime.boxes import (
+    FORMATS,
+    cell_centres,
+    count_anchors,
+    from_yxyx,
+    generate_anchors,
+    is_relative,
+    to_yxyx,
+)
 from resnet_backbones.runtime.decoders.decoder import Decoder, Request, output_of, sigmoid, softmax
 from resnet_backbones.runtime.decoders.nms import suppress, suppress_per_class
+from resnet_backbones.runtime.feeding import ImagePlace
 from resnet_backbones.runtime.files.schema import LARGEST_SIDE, MOST_DETECTIONS, Values
 from resnet_backbones.runtime.outputs import Rows, as_rows
-from resnet_backbones.runtime.placement import Placement
 from resnet_backbones.runtime.results import Detections
 
 BOX_FORMATS = (*FORMATS, *(f"rel_{name}" for name in FORMATS))
@@ -136,7 +143,7 @@ class DetectorDecoder(Decoder):
         outputs: dict[str, Any],
         image_size: tuple[int, int],
         request: Request,
-        placement: Placement | None = None,
+        placement: ImagePlace | None = None,
     ) -> Detections:
         """Decodes boxes ``(cells, values)`` and scores ``(cells, classes)`` of one image."""
         predicted = as_rows(output_of(outputs, self.box_output, 2, self.box_values))
@@ -261,7 +268,7 @@ class SuppressedDecoder(Decoder):
         outputs: dict[str, Any],
         image_size: tuple[int, int],
         request: Request,
-        placement: Placement | None = None,
+        placement: ImagePlace | None = None,
     ) -> Detections:
         """Decodes one image; only ``confidence`` can be asked for, and only above the file's own."""
         boxes, scores = np.asarray(output_of(outputs, "boxes", 2, 4)), output_of(outputs, "scores", 1)

@@ -2,40 +2,33 @@
 
 from __future__ import annotations
 
-import difflib
+import importlib
 import os
 from collections.abc import Callable
 from pathlib import Path
 
+from resnet_backbones.errors import did_you_mean
 from resnet_backbones.runtime.engines.base import Program
 
 MOST_THREADS = 1024
 _SUFFIXES = {".tflite": "litert", ".onnx": "onnxruntime"}
 
 
-def _litert(path: Path, num_threads: int | None) -> Program:
-    from resnet_backbones.runtime.engines.litert import LiteRTProgram
+def _opened(module: str, program: str) -> Callable[[Path, int | None], Program]:
+    """What opens a file; the engine is imported when the first one is."""
 
-    return LiteRTProgram(path, num_threads)
+    def opened(path: Path, num_threads: int | None) -> Program:
+        found = importlib.import_module(f"resnet_backbones.runtime.engines.{module}")
+        return getattr(found, program)(path, num_threads)
 
-
-def _onnxruntime(path: Path, num_threads: int | None) -> Program:
-    from resnet_backbones.runtime.engines.onnxruntime import ONNXRuntimeProgram
-
-    return ONNXRuntimeProgram(path, num_threads)
-
-
-def _openvino(path: Path, num_threads: int | None) -> Program:
-    from resnet_backbones.runtime.engines.openvino import OpenVINOProgram
-
-    return OpenVINOProgram(path, num_threads)
+    return opened
 
 
 #: Backend -> suffixes of the files it runs, and what opens one.
 BACKENDS: dict[str, tuple[tuple[str, ...], Callable[[Path, int | None], Program]]] = {
-    "litert": ((".tflite",), _litert),
-    "onnxruntime": ((".onnx",), _onnxruntime),
-    "openvino": ((".tflite", ".onnx"), _openvino),
+    "litert": ((".tflite",), _opened("litert", "LiteRTProgram")),
+    "onnxruntime": ((".onnx",), _opened("onnxruntime", "ONNXRuntimeProgram")),
+    "openvino": ((".tflite", ".onnx"), _opened("openvino", "OpenVINOProgram")),
 }
 
 
@@ -73,8 +66,9 @@ def choose_backend(path: Path, backend: str | None) -> str:
             raise ValueError(f"Cannot tell what runs {path.name!r}; known are {known}. Or give backend=.")
         return _SUFFIXES[path.suffix]
     if backend not in BACKENDS:
-        near = "".join(f" Did you mean {one!r}?" for one in difflib.get_close_matches(backend, BACKENDS, 1, 0.5))
-        raise ValueError(f"backend={backend!r} is not one of {', '.join(map(repr, BACKENDS))}.{near}")
+        raise ValueError(
+            f"backend={backend!r} is not one of {', '.join(map(repr, BACKENDS))}.{did_you_mean(backend, BACKENDS)}"
+        )
     suffixes = BACKENDS[backend][0]
     if path.suffix not in suffixes:
         fitting = [name for name, (known, _) in BACKENDS.items() if path.suffix in known]

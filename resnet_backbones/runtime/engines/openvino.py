@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from resnet_backbones.runtime.engines.base import check_input, file_or_content, quantize, to_input
-from resnet_backbones.runtime.files.flatbuffer import End, holds_four_bits, read_ends
+from resnet_backbones.runtime.files.tflite import End, holds_four_bits, read_ends
 from resnet_backbones.runtime.outputs import Output
 
 _FLOAT = (0.0, 0)

@@ -31,14 +31,14 @@ import re
 from pathlib import Path
 from typing import Any
 
-from resnet_backbones.runtime.files import archive, properties
+from resnet_backbones.runtime.files import onnx, tflite
 from resnet_backbones.runtime.files.schema import check_metadata
 
 FORMAT = "resnet_backbones"
 VERSION = 1
 
 _REQUIRED = ("task", "input", "outputs")
-_KINDS = {"litert": archive, "onnx": properties}
+_KINDS = {"litert": tflite, "onnx": onnx}
 _HASH = re.compile(r"[0-9a-f]{64}")
 
 
@@ -137,9 +137,9 @@ def _read(path: Path) -> tuple[dict[str, Any] | None, list[memoryview]]:
         view = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
         try:
             if path.suffix == ".onnx":
-                text, parts = properties.read(view)
+                text, parts = onnx.read(view)
             else:
-                text, end = archive.read(file, size)
+                text, end = tflite.read(file, size)
                 parts = [view[:end]]
         except ValueError as error:
             raise ValueError(f"{path} cannot be read: {error}. Copy or export it again.") from error
