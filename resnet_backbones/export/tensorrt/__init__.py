@@ -3,9 +3,8 @@
 :func:`check` needs ``onnx`` only (``pip install "resnet-backbones[onnx]"``) and imports no TensorFlow.
 """
 
-from resnet_backbones.export.tensorrt.build import BuildReport, build
+from resnet_backbones.export.tensorrt.build import BuildReport, TensorRTMissingError, build
 from resnet_backbones.export.tensorrt.check import CheckReport, check
 from resnet_backbones.export.tensorrt.findings import Finding
-from resnet_backbones.export.tensorrt.missing import TensorRTMissingError
 
 __all__ = ["BuildReport", "CheckReport", "Finding", "TensorRTMissingError", "build", "check"]

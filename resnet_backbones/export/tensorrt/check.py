@@ -19,7 +19,7 @@ from resnet_backbones.export.tensorrt.findings import RULES, SEVERITIES, Finding
 if TYPE_CHECKING:
     import onnx
 
-    from resnet_backbones.export.tensorrt.graph import Graph
+    from resnet_backbones.export.tensorrt.graph import FileGraph
 
 
 @dataclass(frozen=True)
@@ -118,7 +118,7 @@ _FOR_ONNXRUNTIME = (
 )
 
 
-def _findings(graph: Graph, names: Iterable[str]) -> list[Finding]:
+def _findings(graph: FileGraph, names: Iterable[str]) -> list[Finding]:
     """What some rules find, errors first, each in the order of the file."""
     found = [
         Finding(name, node, message, severity) for name in names for severity, node, message in RULES[name].find(graph)
@@ -127,10 +127,10 @@ def _findings(graph: Graph, names: Iterable[str]) -> list[Finding]:
     return sorted(found, key=lambda one: (SEVERITIES.index(one.severity), place.get(one.node, -1)))
 
 
-def _fused(graph: Graph) -> dict[str, int]:
+def _fused(graph: FileGraph) -> dict[str, int]:
     """How many layers would run how."""
-    from resnet_backbones.export.tensorrt.rules_fusion import additions
-    from resnet_backbones.export.tensorrt.structure import is_int8, weighted_layers
+    from resnet_backbones.export.tensorrt.graph import is_int8, weighted_layers
+    from resnet_backbones.export.tensorrt.rules_layers import additions
 
     counts: Counter[str] = Counter()
     for layer in weighted_layers(graph):

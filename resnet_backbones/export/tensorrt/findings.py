@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from resnet_backbones.export.tensorrt.graph import Graph
+    from resnet_backbones.export.tensorrt.graph import FileGraph
 
 SEVERITIES = ("error", "warning", "info")
 
@@ -31,7 +31,7 @@ class Finding:
 
 
 @dataclass(frozen=True)
-class Source:
+class Page:
     """A page of documentation a rule comes from."""
 
     title: str
@@ -40,21 +40,21 @@ class Source:
 
 _DOCS = "https://docs.nvidia.com/deeplearning/tensorrt/latest"
 _EXPLICIT = f"{_DOCS}/inference-library/quantized-types-explicit-quantization.html"
-PLACEMENT = Source("Quantized types: placement", f"{_DOCS}/inference-library/work-quantized-types.html")
-PROCESSING = Source("Explicit quantization: processing", _EXPLICIT)
-ONNX_SUPPORT = Source("Explicit quantization: ONNX", _EXPLICIT)
-LIMITATIONS = Source("Explicit quantization: limitations", _EXPLICIT)
-QUANTIZE_PAGE = Source("Quantize", "https://docs.nvidia.com/deeplearning/tensorrt/operators/docs/Quantize.html")
-DEQUANTIZE_PAGE = Source("Dequantize", "https://docs.nvidia.com/deeplearning/tensorrt/operators/docs/Dequantize.html")
-OPSETS = Source("ONNX opsets", f"{_DOCS}/reference/onnx-opset-guide.html")
-PARSER = Source("ONNX parser", "https://github.com/onnx/onnx-tensorrt/blob/main/docs/operators.md")
-DYNAMIC_SHAPES = Source("Dynamic shapes", f"{_DOCS}/inference-library/work-dynamic-shapes.html")
+PLACEMENT = Page("Quantized types: placement", f"{_DOCS}/inference-library/work-quantized-types.html")
+PROCESSING = Page("Explicit quantization: processing", _EXPLICIT)
+ONNX_SUPPORT = Page("Explicit quantization: ONNX", _EXPLICIT)
+LIMITATIONS = Page("Explicit quantization: limitations", _EXPLICIT)
+QUANTIZE_PAGE = Page("Quantize", "https://docs.nvidia.com/deeplearning/tensorrt/operators/docs/Quantize.html")
+DEQUANTIZE_PAGE = Page("Dequantize", "https://docs.nvidia.com/deeplearning/tensorrt/operators/docs/Dequantize.html")
+OPSETS = Page("ONNX opsets", f"{_DOCS}/reference/onnx-opset-guide.html")
+PARSER = Page("ONNX parser", "https://github.com/onnx/onnx-tensorrt/blob/main/docs/operators.md")
+DYNAMIC_SHAPES = Page("Dynamic shapes", f"{_DOCS}/inference-library/work-dynamic-shapes.html")
 
 Found = Iterator[tuple[str, str, str]]  # severity, node, message
 
 
 @dataclass(frozen=True)
-class Rule:
+class TensorRTRule:
     """One rule.
 
     Attributes:
@@ -65,19 +65,19 @@ class Rule:
     """
 
     name: str
-    source: Source
+    source: Page
     reason: str
-    find: Callable[[Graph], Found]
+    find: Callable[[FileGraph], Found]
 
 
-RULES: dict[str, Rule] = {}
+RULES: dict[str, TensorRTRule] = {}
 
 
-def rule(name: str, source: Source) -> Callable[[Callable[[Graph], Found]], Callable[[Graph], Found]]:
+def rule(name: str, source: Page) -> Callable[[Callable[[FileGraph], Found]], Callable[[FileGraph], Found]]:
     """Adds the decorated function to :data:`RULES`; its docstring is the reason."""
 
-    def register(find: Callable[[Graph], Found]) -> Callable[[Graph], Found]:
-        RULES[name] = Rule(name, source, find.__doc__ or "", find)
+    def register(find: Callable[[FileGraph], Found]) -> Callable[[FileGraph], Found]:
+        RULES[name] = TensorRTRule(name, source, find.__doc__ or "", find)
         return find
 
     return register

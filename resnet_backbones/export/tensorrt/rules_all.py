@@ -8,11 +8,8 @@ from __future__ import annotations
 
 import sys
 
-from resnet_backbones.export.tensorrt import rules_file  # noqa: F401
 from resnet_backbones.export.tensorrt import rules_quantizers  # noqa: F401
-from resnet_backbones.export.tensorrt import rules_kernels  # noqa: F401
-from resnet_backbones.export.tensorrt import rules_fusion  # noqa: F401
-from resnet_backbones.export.tensorrt import rules_pooling  # noqa: F401
+from resnet_backbones.export.tensorrt import rules_layers  # noqa: F401
 from resnet_backbones.export.tensorrt.findings import RULES
 from resnet_backbones.export.tensorrt.graph import read_graph
 
