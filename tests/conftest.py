@@ -38,7 +38,7 @@ KERAS_FREE = {
     "cli/test_wrong_values.py",
     "examples",
     "_util/test_files.py",
-    "_util/test_json_text.py",
+    "_util/test_text.py",
     "test_missing_packages.py",
     "test_packaging.py",
     "backbones/test_plugin_package.py",

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from resnet_backbones._util.checks import MOST_TIMES
-from resnet_backbones._util.printable import check_name
+from resnet_backbones._util.text import check_name
 from resnet_backbones.backbones import plugins
 from resnet_backbones.errors import DuplicateNameError, UnknownNameError, did_you_mean
 

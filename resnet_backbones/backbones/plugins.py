@@ -17,7 +17,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from resnet_backbones._util.printable import visible
+from resnet_backbones._util.text import visible
 
 GROUP = "resnet_backbones.plugins"
 PATIENCE = 10.0  # seconds that a plug-in may take to load before a warning names it

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from resnet_backbones._util.checks import one_of, positive_integers
-from resnet_backbones._util.printable import check_name
+from resnet_backbones._util.text import check_name
 from resnet_backbones.backbones import plugins
 from resnet_backbones.backbones.catalogue import CATALOGUE, sources_of
 from resnet_backbones.backbones.spec import BackboneSpec

@@ -11,7 +11,7 @@ import typer
 from rich import box
 from rich.table import Table
 
-from resnet_backbones._util.printable import escape
+from resnet_backbones._util.text import escape
 from resnet_backbones.cli.common import AsJson, at_work, console, errors_in_one_line, must_be_there, print_json
 
 EXAMPLE = "Example: [bold]resnet-backbones benchmark classifier.tflite classifier.onnx --threads 2[/bold]"

@@ -15,8 +15,7 @@ import typer
 from rich.console import Console
 
 from resnet_backbones._util.files import check_writable
-from resnet_backbones._util.json_text import json_text
-from resnet_backbones._util.printable import escape
+from resnet_backbones._util.text import escape, json_text
 from resnet_backbones.errors import needed
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for other programs.")]
@@ -44,7 +43,7 @@ def console(*, error: bool = False) -> Console:
     return Console(stderr=error, highlight=False, width=None if stream.isatty() else 140)
 
 
-# Rich's tables in letters that every terminal has; what else one lacks is escaped (``cli_streams``).
+# Rich's tables in letters that every terminal has; what else one lacks is escaped (``streams.py``).
 _LINES = dict.fromkeys(range(0x250C, 0x254C), "+") | {0x2500: "-", 0x2501: "-", 0x2502: "|", 0x2503: "|"}
 
 

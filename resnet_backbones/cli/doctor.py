@@ -13,7 +13,7 @@ from rich import box
 from rich.table import Table
 
 from resnet_backbones import __version__
-from resnet_backbones._util.printable import escape
+from resnet_backbones._util.text import escape
 from resnet_backbones.backbones import plugins
 from resnet_backbones.backbones.info import list_backbones
 from resnet_backbones.cli.common import AsJson, console, print_json

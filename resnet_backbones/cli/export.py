@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from resnet_backbones._util.files import beside, check_not_read, check_writable
-from resnet_backbones._util.printable import check_name, escape
+from resnet_backbones._util.text import check_name, escape
 from resnet_backbones.backbones import plugins
 from resnet_backbones.cli.common import (
     AsJson,

@@ -11,8 +11,7 @@ from rich.table import Table
 from tqdm import tqdm
 
 from resnet_backbones._util.files import beside, written_whole
-from resnet_backbones._util.json_text import json_text
-from resnet_backbones._util.printable import escape
+from resnet_backbones._util.text import escape, json_text
 from resnet_backbones.cli.common import AsJson, console, errors_in_one_line, must_be_there, print_json, say
 
 EXAMPLE = "Example: [bold]resnet-backbones predict detector.tflite street.jpg --confidence 0.4 --letterbox[/bold]"

@@ -7,7 +7,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from resnet_backbones._util.printable import check_name
+from resnet_backbones._util.text import check_name
 from resnet_backbones.export.formats import FORMATS, Format
 from resnet_backbones.export.preprocess import fixed_signature, image_size
 from resnet_backbones.export.request import QUANTIZED, UNCHANGED, ExportRequest

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from rich.table import Table
 
-from resnet_backbones._util.tables import as_text, table
+from resnet_backbones._util.text import as_text, table
 from resnet_backbones.quantization.float_layers import float_layers
 from resnet_backbones.quantization.hooks import freezes_of, hooks_of
 from resnet_backbones.quantization.kernel_quantizer import KernelQuantizer, read

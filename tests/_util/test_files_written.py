@@ -14,7 +14,7 @@ from PIL import Image
 
 import resnet_backbones as rb
 from resnet_backbones._util import files
-from resnet_backbones.cli.compare_plot import plot
+from resnet_backbones.cli.compare import plot
 from resnet_backbones.export.contents import Census
 from resnet_backbones.export.report.report import ExportReport
 from resnet_backbones.export.tensorrt import build

@@ -9,7 +9,7 @@ import time
 import pytest
 
 import resnet_backbones as rb
-from resnet_backbones._util.printable import visible
+from resnet_backbones._util.text import visible
 from resnet_backbones.backbones.info import natural
 from tests.support.processes import run_command
 

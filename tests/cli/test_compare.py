@@ -10,8 +10,8 @@ from PIL import Image
 
 import resnet_backbones as rb
 from resnet_backbones.cli import compare_measure as cli_compare_measure
+from resnet_backbones.cli.compare import plot
 from resnet_backbones.cli.compare_measure import Measured, choose
-from resnet_backbones.cli.compare_plot import plot
 from resnet_backbones.export.report.latency import Latency
 from tests.support.processes import run_command
 

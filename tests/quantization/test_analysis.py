@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from resnet_backbones._util.tables import WIDTH
+from resnet_backbones._util.text import WIDTH
 from resnet_backbones.keras_compat import keras
 from resnet_backbones.quantization import context, hooks_of, quantize_aware, quantize_post_training, quantizers_of
 from resnet_backbones.quantization.analysis import analyse

@@ -9,7 +9,7 @@ import pytest
 import tensorflow as tf
 
 import resnet_backbones as rb
-from resnet_backbones._util.tables import WIDTH
+from resnet_backbones._util.text import WIDTH
 from resnet_backbones.keras_compat import keras
 from resnet_backbones.quantization import QuantizationSchedule, hooks_of, quantize_aware, quantizers_of
 from resnet_backbones.quantization.strip import strip_quantization

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from resnet_backbones._util.files import written_whole
-from resnet_backbones._util.json_text import json_text
+from resnet_backbones._util.text import json_text
 from resnet_backbones.export.report.facts import ExportFacts
 from resnet_backbones.export.report.findings import failures, next_steps, passes, verdict
 from resnet_backbones.export.report.parity import OutputParity, output_parity

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from rich.console import Console
 from rich.table import Table
 
-from resnet_backbones._util.printable import escape
+from resnet_backbones._util.text import escape
 from resnet_backbones.export.report.facts import ExportFacts
 from resnet_backbones.export.report.findings import next_steps, verdict
 from resnet_backbones.export.report.kernels import FOUR_BITS

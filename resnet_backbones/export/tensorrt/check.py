@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 from rich.table import Table
 
-from resnet_backbones._util.printable import escape
+from resnet_backbones._util.text import escape
 from resnet_backbones.errors import needed
 from resnet_backbones.export.tensorrt.findings import RULES, SEVERITIES, Finding
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from tqdm.auto import tqdm
 
-from resnet_backbones._util.tables import as_text, table
+from resnet_backbones._util.text import as_text, table
 from resnet_backbones.quantization.analysis import check_calibrated, decibel, noise_of
 from resnet_backbones.quantization.analysis.switches import Source, Switches
 from resnet_backbones.quantization.analysis.trials import Trials

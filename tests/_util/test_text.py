@@ -8,7 +8,7 @@ import math
 import numpy as np
 import pytest
 
-from resnet_backbones._util.json_text import json_text
+from resnet_backbones._util.text import json_text
 from resnet_backbones.cli.common import print_json
 from resnet_backbones.runtime import Classification, Detections, Segmentation
 
