@@ -28,17 +28,19 @@ except ImportError as error:
     raise missing("The KerasCV adapter", "KerasCV", "keras-cv", error) from error
 
 from resnet_backbones.adapters.contracts import Contract, check
-from resnet_backbones.adapters.keras_cv.level_view import LevelView
-from resnet_backbones.adapters.keras_cv.metadata import (
+from resnet_backbones.adapters.keras_cv.parts import (
+    check_anchors,
     classifier_metadata,
+    plain_anchor_generator,
+    prediction_heads,
     retinanet_metadata,
     segmenter_metadata,
     yolo_v8_metadata,
 )
-from resnet_backbones.adapters.keras_cv.retinanet_parts import check_anchors, plain_anchor_generator, prediction_heads
 from resnet_backbones.adapters.keras_cv.tasks import (
     DeepLabV3Plus,
     ImageClassifier,
+    LevelView,
     RetinaNet,
     SegFormer,
     YOLOV8Detector,

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from resnet_backbones.adapters.keras_cv import retinanet
-from resnet_backbones.adapters.keras_cv.retinanet_parts import plain_anchor_generator
+from resnet_backbones.adapters.keras_cv.parts import plain_anchor_generator
 from resnet_backbones.keras_compat import keras
 from resnet_backbones.runtime.decoders import Request, RetinaNetDecoder
 from resnet_backbones.tasks import task_of
