@@ -10,8 +10,7 @@ from typing import Any
 from resnet_backbones.backbones.builder import Pads, Parts
 from resnet_backbones.keras_compat import activation_function, keras
 from resnet_backbones.layers.batch_norm import BatchNormalization
-from resnet_backbones.layers.blur_pool import BlurPool2D
-from resnet_backbones.layers.channels import ChannelMax, ChannelMean, ChannelPad, ChannelSlice
+from resnet_backbones.layers.feature_maps import BlurPool2D, ChannelMax, ChannelMean, ChannelPad, ChannelSlice
 
 layers = keras.layers
 

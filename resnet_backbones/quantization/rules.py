@@ -13,8 +13,7 @@ from resnet_backbones.backbones.plugins import note_table
 from resnet_backbones.backbones.spec import INT8_ACTIVATIONS
 from resnet_backbones.keras_compat import DEPTHWISE_KERNEL, keras
 from resnet_backbones.keras_compat.operations import operation_activation, operation_name
-from resnet_backbones.layers.blur_pool import BlurPool2D
-from resnet_backbones.layers.channels import ChannelMax, ChannelMean, ChannelPad, ChannelSlice
+from resnet_backbones.layers.feature_maps import BlurPool2D, ChannelMax, ChannelMean, ChannelPad, ChannelSlice
 from resnet_backbones.quantization.composites import AVERAGE, IN_PAIRS, SEPARABLE, SIGMOID_RANGE, Composite
 
 # LiteRT fixes the output of these: in int8 to scale 1/256, zero point -128 (tanh 1/128, 0); in int16 to 1/32768, 0.

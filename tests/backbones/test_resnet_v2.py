@@ -9,7 +9,7 @@ import resnet_backbones as rb
 from resnet_backbones.backbones.block_registry import _blocks
 from resnet_backbones.backbones.cost import outline
 from resnet_backbones.keras_compat import keras
-from resnet_backbones.layers.channels import ChannelPad
+from resnet_backbones.layers.feature_maps import ChannelPad
 from tests.support.families import BackboneFamily
 from tests.support.nets import images, randomise
 

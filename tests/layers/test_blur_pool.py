@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from resnet_backbones.layers.blur_pool import BlurPool2D
+from resnet_backbones.layers.feature_maps import BlurPool2D
 from tests.support.nets import images
 
 

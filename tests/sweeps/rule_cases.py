@@ -14,8 +14,7 @@ import numpy as np
 import tensorflow as tf
 
 from resnet_backbones.keras_compat import IS_KERAS_3, activation_function, keras
-from resnet_backbones.layers.blur_pool import BlurPool2D
-from resnet_backbones.layers.channels import ChannelMax, ChannelMean, ChannelPad, ChannelSlice
+from resnet_backbones.layers.feature_maps import BlurPool2D, ChannelMax, ChannelMean, ChannelPad, ChannelSlice
 
 from .covering import Case, covering_array
 

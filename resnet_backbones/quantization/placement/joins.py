@@ -7,7 +7,7 @@ import warnings
 import tensorflow as tf
 
 from resnet_backbones.keras_compat import keras
-from resnet_backbones.layers.channels import ChannelSlice
+from resnet_backbones.layers.feature_maps import ChannelSlice
 from resnet_backbones.quantization import context
 from resnet_backbones.quantization.placement.parts import OutputParts
 from resnet_backbones.quantization.placement.selection import layer_patterns

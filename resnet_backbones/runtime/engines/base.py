@@ -3,29 +3,32 @@
 from __future__ import annotations
 
 import os
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
 from resnet_backbones.runtime.outputs import Output
 
 
-class Program(Protocol):
-    """A file with one input, ready to run; safe to share between threads."""
+class Program(ABC):
+    """A file with one input, ready to run; safe to share between threads.
 
-    @property
-    def input_shape(self) -> tuple[int | None, ...]:
-        """The input's shape as the file has it, batch first; a batch of ``None`` is any number of images."""
+    Attributes:
+        input_shape: the input's shape as the file has it, batch first; a batch of ``None`` is any number of images.
+        output_shapes: shapes by output name, batch first; ``None`` where a size is open.
+    """
 
-    @property
-    def output_shapes(self) -> dict[str, tuple[int | None, ...]]:
-        """Shapes by output name; ``None`` where a size is open."""
+    input_shape: tuple[int | None, ...]
+    output_shapes: dict[str, tuple[int | None, ...]]
 
+    @abstractmethod
     def encoded(self, values: np.ndarray) -> np.ndarray:
         """Float32 in the graph's own units, of any shape, as the type that the input has; quantized where it is."""
 
+    @abstractmethod
     def __call__(self, batch: np.ndarray) -> dict[str, Output]:
         """Runs one batch.
 
@@ -36,6 +39,7 @@ class Program(Protocol):
             Outputs by name.
         """
 
+    @abstractmethod
     def prepared(self, batch: np.ndarray) -> Callable[[], object]:
         """Feeds a batch and returns a function that runs the engine on it and nothing else, for timing.
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from resnet_backbones.runtime.engines.base import check_input, file_or_content, quantize
+from resnet_backbones.runtime.engines.base import Program, check_input, file_or_content, quantize
 from resnet_backbones.runtime.outputs import Output
 
 
@@ -20,7 +20,7 @@ def model_at(path: str | os.PathLike[str]) -> dict[str, str | bytes]:
     return {"model_path": given} if isinstance(given, str) else {"model_content": given}
 
 
-class LiteRTProgram:
+class LiteRTProgram(Program):
     """One ``.tflite`` with one input, ready to run; safe to share between threads (calls take turns).
 
     Args:
@@ -50,35 +50,16 @@ class LiteRTProgram:
         self._lock = threading.Lock()
         self._fed: np.ndarray | None = None  # the batch that the input holds
         inputs = self._interpreter.get_input_details()
-        self._open_batch = bool(inputs) and _shape(inputs[0])[:1] == (None,)
-        check_input(Path(path), _shape(inputs[0]) if inputs else (), [detail["name"] for detail in inputs])
+        self.input_shape = _shape(inputs[0]) if inputs else ()
+        check_input(Path(path), self.input_shape, [detail["name"] for detail in inputs])
         self._input = inputs[0]
         self._outputs = self._named_outputs()
-        self._output_shapes = {name: _shape(detail) for name, detail in self._outputs.items()}
-
-    @property
-    def input_shape(self) -> tuple[int | None, ...]:
-        """The input's shape, batch first; a batch of ``None`` is any number of images."""
-        return _shape(self._input)
-
-    @property
-    def output_shapes(self) -> dict[str, tuple[int | None, ...]]:
-        """Shapes by output name, batch first; ``None`` where a size is open."""
-        return dict(self._output_shapes)
+        self.output_shapes = {name: _shape(detail) for name, detail in self._outputs.items()}
 
     def encoded(self, values: np.ndarray) -> np.ndarray:
-        """Float32 in the graph's own units, of any shape, as the type of the input; quantized where it is."""
         return quantize(values, self._input)
 
     def __call__(self, batch: np.ndarray) -> dict[str, Output]:
-        """Runs one batch.
-
-        Args:
-            batch: of :attr:`input_shape`, encoded.
-
-        Returns:
-            Outputs by name.
-        """
         with self._lock:
             self._set(batch)
             self._interpreter.invoke()
@@ -88,12 +69,6 @@ class LiteRTProgram:
             }
 
     def prepared(self, batch: np.ndarray) -> Callable[[], object]:
-        """Feeds a batch and returns a function that runs the interpreter on it and nothing else, for timing.
-
-        Args:
-            batch: as for calling.
-        """
-
         def run() -> None:
             with self._lock:
                 if self._fed is not batch:  # or a prediction came between
@@ -104,7 +79,7 @@ class LiteRTProgram:
 
     def _set(self, batch: np.ndarray) -> None:
         index = self._input["index"]
-        if self._open_batch and tuple(self._interpreter.get_input_details()[0]["shape"]) != batch.shape:
+        if self.input_shape[0] is None and tuple(self._interpreter.get_input_details()[0]["shape"]) != batch.shape:
             self._interpreter.resize_tensor_input(index, batch.shape, strict=True)
             self._interpreter.allocate_tensors()
         self._interpreter.set_tensor(index, batch)

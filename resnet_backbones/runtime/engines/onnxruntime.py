@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from resnet_backbones.runtime.engines.base import check_input, file_or_content, to_input
+from resnet_backbones.runtime.engines.base import Program, check_input, file_or_content, to_input
 from resnet_backbones.runtime.outputs import Output
 
 TYPES = {
@@ -24,7 +24,7 @@ TYPES = {
 _FATAL = 4  # ONNX Runtime's severity: its errors come as exceptions, so nothing else is worth printing
 
 
-class ONNXRuntimeProgram:
+class ONNXRuntimeProgram(Program):
     """One ``.onnx`` with one input, ready to run; safe to share between threads.
 
     Args:
@@ -53,49 +53,25 @@ class ONNXRuntimeProgram:
                 "operators ONNX Runtime lacks. Copy or export it again."
             ) from error
         inputs = self._session.get_inputs()
-        self._input_shape = _shape(inputs[0].shape) if inputs else ()
-        check_input(Path(path), self._input_shape, [entry.name for entry in inputs])
+        self.input_shape = _shape(inputs[0].shape) if inputs else ()
+        check_input(Path(path), self.input_shape, [entry.name for entry in inputs])
         if inputs[0].type not in TYPES:
             raise ValueError(f"{path} takes {inputs[0].type}; the runtime feeds {', '.join(TYPES)}.")
         self._name, self._dtype = inputs[0].name, TYPES[inputs[0].type]
-        self._output_shapes = {entry.name: _shape(entry.shape) for entry in self._session.get_outputs()}
-
-    @property
-    def input_shape(self) -> tuple[int | None, ...]:
-        """The input's shape as the file has it, batch first; a batch of ``None`` is any number of images."""
-        return self._input_shape
-
-    @property
-    def output_shapes(self) -> dict[str, tuple[int | None, ...]]:
-        """Shapes by output name; ``None`` where a size is open."""
-        return dict(self._output_shapes)
+        self.output_shapes = {entry.name: _shape(entry.shape) for entry in self._session.get_outputs()}
 
     def encoded(self, values: np.ndarray) -> np.ndarray:
-        """Float32 in the graph's own units, of any shape, as the type of the input."""
         return to_input(values, self._dtype)
 
     def __call__(self, batch: np.ndarray) -> dict[str, Output]:
-        """Runs one batch.
-
-        Args:
-            batch: of :attr:`input_shape`, encoded.
-
-        Returns:
-            Outputs by name.
-        """
         try:
-            values = self._session.run(list(self._output_shapes), {self._name: batch})
+            values = self._session.run(list(self.output_shapes), {self._name: batch})
         except Exception as error:  # as in loading
             raise RuntimeError(f"ONNX Runtime cannot run the network: {error}.") from error
-        return {name: Output(np.asarray(value)) for name, value in zip(self._output_shapes, values, strict=True)}
+        return {name: Output(np.asarray(value)) for name, value in zip(self.output_shapes, values, strict=True)}
 
     def prepared(self, batch: np.ndarray) -> Callable[[], object]:
-        """Feeds a batch and returns a function that runs the session on it and nothing else, for timing.
-
-        Args:
-            batch: as for calling.
-        """
-        given, names = {self._name: batch}, list(self._output_shapes)  # a session runs in many threads at once
+        given, names = {self._name: batch}, list(self.output_shapes)  # a session runs in many threads at once
         return lambda: self._session.run(names, given)
 
 

@@ -10,14 +10,14 @@ from typing import Any
 
 import numpy as np
 
-from resnet_backbones.runtime.engines.base import check_input, file_or_content, quantize, to_input
+from resnet_backbones.runtime.engines.base import Program, check_input, file_or_content, quantize, to_input
 from resnet_backbones.runtime.files.tflite import End, holds_four_bits, read_ends
 from resnet_backbones.runtime.outputs import Output
 
 _FLOAT = (0.0, 0)
 
 
-class OpenVINOProgram:
+class OpenVINOProgram(Program):
     """One file with one input, ready to run; safe to share between threads (calls take turns).
 
     Floats are computed as float32: OpenVINO's own choice on CPUs that have bfloat16 would differ from other backends.
@@ -60,41 +60,19 @@ class OpenVINOProgram:
             ) from error
         self._lock = threading.Lock()
         inputs = self._model.inputs
-        self._input_shape = _shape(inputs[0]) if inputs else ()
-        check_input(path, self._input_shape, [entry.get_any_name() for entry in inputs])
+        self.input_shape = _shape(inputs[0]) if inputs else ()
+        check_input(path, self.input_shape, [entry.get_any_name() for entry in inputs])
         self._dtype = inputs[0].get_element_type().to_dtype()
         self._input_quantization = given[0].quantization if given else _FLOAT
         self._outputs = _named(self._model.outputs, returned)
-
-    @property
-    def input_shape(self) -> tuple[int | None, ...]:
-        """The input's shape as the file has it, batch first; a batch of ``None`` is any number of images."""
-        return self._input_shape
-
-    @property
-    def output_shapes(self) -> dict[str, tuple[int | None, ...]]:
-        """Shapes by output name; ``None`` where a size is open."""
-        return {name: _shape(port) for name, (port, _) in self._outputs.items()}
+        self.output_shapes = {name: _shape(port) for name, (port, _) in self._outputs.items()}
 
     def __call__(self, batch: np.ndarray) -> dict[str, Output]:
-        """Runs one batch.
-
-        Args:
-            batch: of :attr:`input_shape`, encoded.
-
-        Returns:
-            Outputs by name.
-        """
         with self._lock:
             found = self._model({0: batch}, share_inputs=True, share_outputs=True)  # each output is copied once, below
             return {name: Output(np.array(found[port]), *steps) for name, (port, steps) in self._outputs.items()}
 
     def prepared(self, batch: np.ndarray) -> Callable[[], object]:
-        """Feeds a batch and returns a function that runs the network on it and nothing else, for timing.
-
-        Args:
-            batch: as for calling.
-        """
         request = self._model.create_infer_request()
 
         def run() -> None:
@@ -104,7 +82,6 @@ class OpenVINOProgram:
         return run
 
     def encoded(self, values: np.ndarray) -> np.ndarray:
-        """Float32 in the graph's own units, of any shape, as the type of the input; quantized where it is."""
         if self._input_quantization[0]:
             values = quantize(values, {"dtype": self._dtype, "quantization": self._input_quantization})
         return to_input(values, self._dtype)

@@ -1,11 +1,11 @@
-"""What the residual blocks that are one Keras layer have in common."""
+"""The residual blocks that are one Keras layer each: one that may stride, and one that enlarges its input."""
 
 from __future__ import annotations
 
 from typing import Any
 
 from resnet_backbones._util.checks import in_range, positive_integers
-from resnet_backbones.keras_compat import LayersAsMade, activation_function, keras, numbered, policy_of
+from resnet_backbones.keras_compat import LayersAsMade, activation_function, keras, numbered, policy_of, serializable
 from resnet_backbones.layers.batch_norm import BatchNormalization
 
 layers = keras.layers
@@ -30,7 +30,6 @@ class ResidualLayer(keras.layers.Layer):
         self,
         filters: int,
         activation: str,
-        *,
         bn_momentum: float,
         bn_epsilon: float,
         zero_init_last: bool,
@@ -136,15 +135,9 @@ class ResidualLayer(keras.layers.Layer):
     def get_config(self) -> dict[str, Any]:
         """The constructor's arguments that all residual layers have, and what was changed on the layers inside."""
         changes = self._as_made.changes(self, _REMEDY) if self._as_made else self._changes
-        return {
-            **({"layer_changes": changes} if changes else {}),
-            **super().get_config(),
-            "filters": self.filters,
-            "activation": self.activation,
-            "bn_momentum": self.bn_momentum,
-            "bn_epsilon": self.bn_epsilon,
-            "zero_init_last": self.zero_init_last,
-        }
+        arguments = ("filters", "activation", "bn_momentum", "bn_epsilon", "zero_init_last")
+        own = {name: getattr(self, name) for name in arguments}
+        return {**({"layer_changes": changes} if changes else {}), **super().get_config(), **own}
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> Any:
@@ -159,3 +152,154 @@ class ResidualLayer(keras.layers.Layer):
 _REMEDY = (
     "A residual block is saved as its arguments with those changed inside it: build such a one of Keras' own layers."
 )
+
+
+@serializable("ResidualBlock")
+class ResidualBlock(ResidualLayer):
+    """F(x) = act(H(x) + S(x)): two 3x3 convolutions with batch norm, plus a shortcut.
+
+    H(x) = bn(conv(act(bn(conv(x))))). The shortcut S is x itself where shapes match, else a 1x1 convolution with
+    batch norm. He et al. 2015, https://arxiv.org/abs/1512.03385.
+
+    Args:
+        filters: channels of the output; the input's are inferred.
+        strides: 1, or 2 to halve height and width (rounded up).
+        activation: any activation by name: ``"relu"``, ``"silu"``, ``"hard_swish"`` ...
+        bn_momentum: share of the old batch-norm statistics kept each step.
+        bn_epsilon: added to the variance in batch norm.
+        zero_init_last: starts the block as its shortcut: the second batch norm's scale is 0 at first.
+
+    Call arguments:
+        inputs: (batch, height, width, channels); height and width may be unknown, channels may not.
+        training: whether batch norm uses the batch's statistics.
+
+    Returns:
+        (batch, ceil(height / strides), ceil(width / strides), filters)
+
+    Raises:
+        TypeError: a number is of the wrong type.
+        ValueError: a number is not allowed, there is no such activation, or the input is no feature map.
+
+    Example:
+        >>> x = keras.Input((32, 32, 16))
+        >>> ResidualBlock(64, strides=2)(x).shape
+        (None, 16, 16, 64)
+    """
+
+    def __init__(
+        self,
+        filters: int,
+        strides: int = 1,
+        activation: str = "relu",
+        *,
+        bn_momentum: float = 0.9,
+        bn_epsilon: float = 1e-5,
+        zero_init_last: bool = False,
+        **kwargs: Any,
+    ) -> None:
+        (strides,) = positive_integers("strides", (strides,))
+        super().__init__(
+            *(filters, activation, bn_momentum, bn_epsilon, zero_init_last), conv_strides=strides, **kwargs
+        )
+        self.strides = strides
+        # Padding is even on all sides, as torch's, where Keras' "same" would be lopsided.
+        self.pad1 = (
+            self._make(keras.layers.ZeroPadding2D, "pad1", 1, data_format="channels_last") if strides > 1 else None
+        )
+
+    def build(self, input_shape: Any) -> None:
+        """Builds every part."""
+        super().build(input_shape)
+        if self.pad1 is not None:
+            self.pad1.build(tuple(input_shape))
+
+    def _enter(self, inputs: Any) -> Any:
+        return inputs if self.pad1 is None else self.pad1(inputs)
+
+    def _shortcut(self, inputs: Any, entered: Any, training: bool | None) -> Any:
+        return self._project(inputs, training)
+
+    def _resized(self, size: int) -> int:
+        return -(-size // self.strides)
+
+    def get_config(self) -> dict[str, Any]:
+        """The constructor's arguments."""
+        return {**super().get_config(), "strides": self.strides}
+
+
+@serializable("ResidualUpBlock")
+class ResidualUpBlock(ResidualLayer):
+    """F(x) = act(H(up(x)) + up(S(x))): a residual block that enlarges its input, nearest pixels repeated.
+
+    H(u) = bn(conv(act(bn(conv(u))))) with 3x3 convolutions. S is x itself where input and output have the same
+    channels, else a 1x1 convolution with batch norm; it stands before the upsampling, where it gives the same values
+    for a quarter of the work. The block is that of He et al. 2015, https://arxiv.org/abs/1512.03385; residual blocks
+    that upsample make the generators of Miyato et al. 2018, https://arxiv.org/abs/1802.05957 (theirs activate first).
+
+    Args:
+        filters: channels of the output; the input's are inferred.
+        scale: how many times larger height and width become.
+        activation: any activation by name: ``"relu"``, ``"silu"``, ``"hard_swish"`` ...
+        bn_momentum: share of the old batch-norm statistics kept each step.
+        bn_epsilon: added to the variance in batch norm.
+        zero_init_last: starts the block as its upsampled shortcut: the second batch norm's scale is 0 at first.
+
+    Call arguments:
+        inputs: (batch, height, width, channels); height and width may be unknown, channels may not.
+        training: whether batch norm uses the batch's statistics.
+
+    Returns:
+        (batch, scale * height, scale * width, filters)
+
+    Raises:
+        TypeError: a number is of the wrong type.
+        ValueError: a number is not allowed, there is no such activation, or the input is no feature map.
+
+    Example:
+        >>> x = keras.Input((8, 8, 64))
+        >>> ResidualUpBlock(32)(x).shape
+        (None, 16, 16, 32)
+    """
+
+    def __init__(
+        self,
+        filters: int,
+        scale: int = 2,
+        activation: str = "relu",
+        *,
+        bn_momentum: float = 0.9,
+        bn_epsilon: float = 1e-5,
+        zero_init_last: bool = False,
+        **kwargs: Any,
+    ) -> None:
+        (scale,) = positive_integers("scale", (scale,))
+        super().__init__(filters, activation, bn_momentum, bn_epsilon, zero_init_last, **kwargs)
+        self.scale = scale
+        self.up = self._upsampling("up")
+        self.shortcut_up: Any = None  # made in build, where there is a projection to enlarge
+
+    def build(self, input_shape: Any) -> None:
+        """Builds every part."""
+        super().build(input_shape)
+        shape = tuple(input_shape)
+        self.up.build(shape)
+        if self.shortcut_conv is not None:
+            self.shortcut_up = self._upsampling("shortcut_up")
+            self.shortcut_up.build((*shape[:3], self.filters))
+
+    def _upsampling(self, name: str) -> Any:
+        options = {"interpolation": "nearest", "data_format": "channels_last"}
+        return self._make(keras.layers.UpSampling2D, name, self.scale, **options)
+
+    def _enter(self, inputs: Any) -> Any:
+        return self.up(inputs)
+
+    def _shortcut(self, inputs: Any, entered: Any, training: bool | None) -> Any:
+        return entered if self.shortcut_up is None else self.shortcut_up(self._project(inputs, training))
+
+    def _resized(self, size: int) -> int:
+        return size * self.scale
+
+    def get_config(self) -> dict[str, Any]:
+        """The constructor's arguments."""
+        return {**super().get_config(), "scale": self.scale}
