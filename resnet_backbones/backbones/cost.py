@@ -104,13 +104,13 @@ class Sketch(Parts):
         x: Any,
         name: str,
         filters: int,
-        kernel: int | tuple[int, int],
+        kernel: Any,
         *,
-        strides: int = 1,
-        padding: str = "same",
-        dilation: int = 1,
-        groups: int = 1,
-        bias: bool = False,
+        strides=1,
+        padding="same",
+        dilation=1,
+        groups=1,
+        bias=False,
     ) -> Any:
         rows, columns = (kernel, kernel) if isinstance(kernel, int) else kernel
         height = _size(x.shape[1], rows, strides, padding, dilation)

@@ -100,19 +100,8 @@ def backbone_info(name: str) -> BackboneInfo:
             "quantizable": not known.float_activations,
             "float_activations": known.float_activations,
         }
-    return BackboneInfo(
-        name=entry.name,
-        aliases=entry.aliases,
-        owner=entry.owner,
-        description=entry.description,
-        family=entry.family,
-        paper=entry.paper,
-        spec=spec,
-        input_size=entry.input_size,
-        preprocessing=entry.preprocessing,
-        weights=entry.weights,
-        **figures,
-    )
+    registered = {field: value for field, value in vars(entry).items() if field != "source"}
+    return BackboneInfo(**registered, spec=spec, **figures)
 
 
 def list_backbones(

@@ -45,69 +45,33 @@ class KerasParts(Parts):
         x: Any,
         name: str,
         filters: int,
-        kernel: int | tuple[int, int],
+        kernel: Any,
         *,
-        strides: int = 1,
-        padding: str = "same",
-        dilation: int = 1,
-        groups: int = 1,
-        bias: bool = False,
+        strides=1,
+        padding="same",
+        dilation=1,
+        groups=1,
+        bias=False,
     ) -> Any:
-        return self.add(
-            layers.Conv2D,
-            x,
-            name,
-            filters,
-            kernel,
-            strides=strides,
-            padding=padding,
-            dilation_rate=dilation,
-            groups=groups,
-            use_bias=bias,
-            kernel_initializer=_kernel_initializer(),
-            kernel_regularizer=self._regularizer(),
-        )
+        options = {"strides": strides, "padding": padding, "dilation_rate": dilation, "groups": groups}
+        return self.add(layers.Conv2D, x, name, filters, kernel, use_bias=bias, **options, **self._kernel())
 
     def shared_conv2d(
         self, tensors: Sequence[Any], name: str, filters: int, kernel: int, *, bias: bool = False
     ) -> list[Any]:
-        layer = self._make(
-            layers.Conv2D,
-            name,
-            filters,
-            kernel,
-            padding="same",
-            use_bias=bias,
-            kernel_initializer=_kernel_initializer(),
-            kernel_regularizer=self._regularizer(),
-        )
+        options = {"padding": "same", "use_bias": bias, **self._kernel()}
+        layer = self._make(layers.Conv2D, name, filters, kernel, **options)
         return [layer(x) for x in tensors]
 
     def depthwise2d(
         self, x: Any, name: str, kernel: int, *, strides: int = 1, padding: str = "same", dilation: int = 1
     ) -> Any:
-        return self.add(
-            layers.DepthwiseConv2D,
-            x,
-            name,
-            kernel,
-            strides=strides,
-            padding=padding,
-            dilation_rate=dilation,
-            use_bias=False,
-            depthwise_initializer=_kernel_initializer(),
-            depthwise_regularizer=self._regularizer(),
-        )
+        options = {"strides": strides, "padding": padding, "dilation_rate": dilation, "use_bias": False}
+        return self.add(layers.DepthwiseConv2D, x, name, kernel, **options, **self._kernel("depthwise"))
 
     def batch_norm(self, x: Any, name: str, *, zero: bool = False) -> Any:
-        return self.add(
-            BatchNormalization,
-            x,
-            name,
-            momentum=self.spec.bn_momentum,
-            epsilon=self.spec.bn_epsilon,
-            gamma_initializer="zeros" if zero else "ones",
-        )
+        options = {"momentum": self.spec.bn_momentum, "epsilon": self.spec.bn_epsilon}
+        return self.add(BatchNormalization, x, name, gamma_initializer="zeros" if zero else "ones", **options)
 
     def activation(self, x: Any, name: str, activation: str) -> Any:
         return self.add(layers.Activation, x, name, activation_function(activation))
@@ -160,16 +124,18 @@ class KerasParts(Parts):
     def layer_name(self, x: Any) -> str:
         return x._keras_history[0].name
 
-    def _regularizer(self) -> Any:
+    def _kernel(self, kind: str = "kernel") -> dict[str, Any]:
+        """A kernel's initializer, uniform with He's variance (https://arxiv.org/abs/1502.01852), and its penalty.
+
+        Uniform, since normal numbers took a third of the time to build.
+        """
         penalty = self.spec.kernel_regularizer
-        return None if penalty is None else keras.regularizers.L1L2(penalty.l1, penalty.l2)
+        return {
+            f"{kind}_initializer": keras.initializers.VarianceScaling(2.0, "fan_out", "uniform"),
+            f"{kind}_regularizer": penalty and keras.regularizers.L1L2(penalty.l1, penalty.l2),
+        }
 
 
 @functools.cache
 def _has_data_format(layer_class: type) -> bool:
     return "data_format" in inspect.signature(layer_class).parameters
-
-
-def _kernel_initializer() -> Any:
-    """He's variance (https://arxiv.org/abs/1502.01852), uniformly: normal numbers took a third of the time to build."""
-    return keras.initializers.VarianceScaling(2.0, "fan_out", "uniform")

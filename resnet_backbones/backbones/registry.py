@@ -67,19 +67,8 @@ class BackboneEntry:
 #: Who registered the names of the catalogue.
 OWNER = "resnet_backbones.backbones.catalogue"
 _backbones: dict[str, BackboneEntry] = {
-    name: BackboneEntry(
-        name,
-        variant.spec,
-        OWNER,
-        variant.aliases,
-        variant.description,
-        variant.family,
-        variant.paper,
-        variant.input_size,
-        variant.preprocessing,
-        sources_of(name),
-    )
-    for name, variant in CATALOGUE.items()
+    name: BackboneEntry(name, source=about.pop("spec"), owner=OWNER, weights=sources_of(name), **about)
+    for name, about in ((name, dict(vars(variant))) for name, variant in CATALOGUE.items())
 }
 _aliases: dict[str, str] = {}
 

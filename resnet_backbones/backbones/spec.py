@@ -62,47 +62,6 @@ class BlockPlan:
     block: int = 1
 
 
-def plan_stages(
-    depths: Sequence[int],
-    widths: Sequence[int],
-    strides: Sequence[int],
-    *,
-    start_stride: int,
-    output_stride: int = 32,
-    drop_path_rate: float = 0.0,
-    stride_in_last: bool = False,
-) -> list[list[BlockPlan]]:
-    """What each block of each stage does: strides, and dilations where ``output_stride`` is reached, as in timm.
-
-    Args:
-        depths: blocks of each stage.
-        widths: width of each stage.
-        strides: stride of each stage, in its first block.
-        start_stride: stride of what enters the first stage.
-        output_stride: beyond it, stages dilate instead of striding.
-        drop_path_rate: of the last block; it grows linearly from 0.
-        stride_in_last: a stage strides in its last block.
-    """
-    at_most("the number of stages", len(depths), MOST_STAGES)
-    at_most("the number of blocks", sum(depths), MOST_BLOCKS)
-    stages: list[list[BlockPlan]] = []
-    last_block = sum(depths) - 1
-    net_stride, dilation, first_dilation, done = start_stride, 1, 1, 0
-    for stage, (depth, filters, stage_stride) in enumerate(zip(depths, widths, strides, strict=True), start=1):
-        blocks = []
-        for block in range(1, depth + 1):
-            stride = stage_stride if block == (depth if stride_in_last else 1) else 1
-            if net_stride * stride > output_stride:
-                dilation, stride = dilation * stride, 1
-            net_stride *= stride
-            rate = drop_path_rate * done / last_block if last_block else 0.0
-            name = f"stage{stage}_block{block}"
-            blocks.append(BlockPlan(name, filters, stride, dilation, first_dilation, rate, stage, block))
-            first_dilation, done = dilation, done + 1
-        stages.append(blocks)
-    return stages
-
-
 @dataclass(frozen=True, kw_only=True)
 class BackboneSpec:
     """What the specs of all families share. A family is a frozen dataclass that inherits and says how it is built.
@@ -166,6 +125,43 @@ class BackboneSpec:
         for field in fields:
             if not isinstance(getattr(self, field), bool):
                 raise TypeError(f"{field} must be True or False; got {getattr(self, field)!r}.")
+
+    def plan_stages(
+        self,
+        depths: Sequence[int],
+        widths: Sequence[int],
+        strides: Sequence[int],
+        *,
+        start_stride: int,
+        stride_in_last: bool = False,
+    ) -> list[list[BlockPlan]]:
+        """What each block of each stage does: strides, and dilations where ``output_stride`` is reached, as in timm.
+
+        Args:
+            depths: blocks of each stage.
+            widths: width of each stage.
+            strides: stride of each stage, in its first block.
+            start_stride: stride of what enters the first stage.
+            stride_in_last: a stage strides in its last block.
+        """
+        at_most("the number of stages", len(depths), MOST_STAGES)
+        at_most("the number of blocks", sum(depths), MOST_BLOCKS)
+        stages: list[list[BlockPlan]] = []
+        last_block = sum(depths) - 1
+        net_stride, dilation, first_dilation, done = start_stride, 1, 1, 0
+        for stage, (depth, filters, stage_stride) in enumerate(zip(depths, widths, strides, strict=True), start=1):
+            blocks = []
+            for block in range(1, depth + 1):
+                stride = stage_stride if block == (depth if stride_in_last else 1) else 1
+                if net_stride * stride > self.output_stride:
+                    dilation, stride = dilation * stride, 1
+                net_stride *= stride
+                rate = self.drop_path_rate * done / last_block if last_block else 0.0
+                name = f"stage{stage}_block{block}"
+                blocks.append(BlockPlan(name, filters, stride, dilation, first_dilation, rate, stage, block))
+                first_dilation, done = dilation, done + 1
+            stages.append(blocks)
+        return stages
 
     def replace(self: _Spec, **changes: Any) -> _Spec:
         """A copy with ``changes``; an unknown field raises ``TypeError`` naming the nearest ones."""

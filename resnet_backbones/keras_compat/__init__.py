@@ -7,9 +7,9 @@ models) and ``fit`` (callbacks that save and restore training) are asked for by 
 """
 
 from resnet_backbones.keras_compat.activations import activation_function
-from resnet_backbones.keras_compat.children import add_child, added_children, remove_child
 from resnet_backbones.keras_compat.layer_changes import LayersAsMade, TrainableFlags, named_with_parts, numbered
 from resnet_backbones.keras_compat.models import (
+    KeepsTraining,
     input_signature,
     is_writing_saved_model,
     leaf_and_nested_layers,
@@ -34,11 +34,13 @@ from resnet_backbones.keras_compat.running import (
     serializable,
 )
 from resnet_backbones.keras_compat.tfmot import tfmot_quantizers
-from resnet_backbones.keras_compat.training_mode import KeepsTraining
 from resnet_backbones.keras_compat.variables import (
     DEPTHWISE_KERNEL,
+    add_child,
+    added_children,
     float32_variable,
     kept_in_checkpoints,
+    remove_child,
     same_on_every_replica,
     variable_path,
 )

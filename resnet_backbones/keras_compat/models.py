@@ -1,8 +1,14 @@
-"""What a model takes, what is in it, and how its symbolic tensors came about."""
+"""What a model takes, what is in it, how its symbolic tensors came about, and what ``training`` it runs with.
+
+Keras 3.15 runs a model inside a functional one with the outer model's ``training``, whatever it was called with when
+the outer one was built, ``backbone(x, training=False)``; and a layer such as ``Resizing`` or ``RandomFlip``, whose
+``call`` has ``training=True`` by default, leaves that to the layers after it where the outer model is told nothing.
+"""
 
 from __future__ import annotations
 
 import contextlib
+import functools
 from collections.abc import Iterator
 from typing import Any
 
@@ -101,3 +107,62 @@ def producer(tensor: Any) -> tuple[list[Any], Any]:
         return output if single else output[tensor_index]
 
     return (list(node.input_tensors), of_keras_3) if IS_KERAS_3 else (list(node.keras_inputs), of_tf_keras)
+
+
+_BUILT_WITH = "built_with_training"  # an argument that outer models keep for the call, and save
+
+
+class KeepsTraining:
+    """Mixed in before ``keras.Model``: a functional model that runs in the mode it was called with, as in tf_keras.
+
+    Inside a functional model: what it was called with when that was built; else the outer model's mode, and inference
+    where that is told nothing.
+    """
+
+    if IS_KERAS_3:
+
+        def __call__(self, *args: Any, **kwargs: Any) -> Any:
+            args, kwargs = args[:1], {**dict(zip(("training", "mask"), args[1:], strict=False)), **kwargs}
+            symbolic = any(isinstance(value, keras.KerasTensor) for value in keras.tree.flatten((args, kwargs)))
+            if _BUILT_WITH in kwargs:  # an outer model is run, or built again
+                training = kwargs[_BUILT_WITH] if kwargs[_BUILT_WITH] is not None else kwargs.get("training")
+                if not symbolic:
+                    kwargs["training"] = False if training is None else training
+            elif symbolic:
+                kwargs[_BUILT_WITH] = kwargs.get("training")
+            return super().__call__(*args, **kwargs)  # type: ignore[misc]
+
+        def call(self, inputs: Any, training: Any = None, mask: Any = None, built_with_training: Any = None) -> Any:
+            """The graph, in inference where nobody says otherwise: the layers in it are told so."""
+            del built_with_training
+            return super().call(inputs, training=False if training is None else training, mask=mask)  # type: ignore[misc]
+
+        def compute_output_spec(self, inputs: Any, training: Any = None, mask: Any = None, **_: Any) -> Any:
+            """The symbolic outputs for symbolic inputs."""
+            return super().compute_output_spec(inputs, training=training, mask=mask)  # type: ignore[misc]
+
+    else:
+
+        @property
+        def trainable(self) -> bool:
+            """Whether it trains; set, its layers do alike."""
+            return self._trainable
+
+        @trainable.setter
+        def trainable(self, value: bool) -> None:
+            if is_writing_saved_model():  # or reads one: what was built has the layers' own
+                self._trainable = value
+            else:
+                keras.Model.trainable.fset(self, value)
+
+
+def step_by_step() -> tuple[dict[str, Any], str, Any] | None:
+    """What to replace so that recurrent layers without ``unroll``, as tf_keras' convolutional ones, have no loop.
+
+    Returns:
+        A namespace, a name in it and its value; ``None`` in Keras 3, whose layers all have ``unroll``.
+    """
+    if IS_KERAS_3:
+        return None
+    backend = vars(keras.src.backend)
+    return backend, "rnn", functools.partial(backend["rnn"], unroll=True)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from resnet_backbones._util.checks import MOST_STAGES, MOST_TIMES, at_most, in_range, one_of, positive_integers
-from resnet_backbones.backbones.spec import BackboneSpec, BlockPlan, plan_stages
+from resnet_backbones.backbones.spec import BackboneSpec, BlockPlan
 
 STAGES = ("plain", "csp", "cs3")
 BLOCKS = ("dark", "bottleneck", "edge")
@@ -189,14 +189,8 @@ class DarkNetSpec(BackboneSpec):
     def plan(self) -> list[DarkStagePlan]:
         """What each stage and each of its blocks does."""
         fields = (self.each(field) for field in ("expand_ratio", "block_ratio", "bottleneck_ratio", "groups"))
-        stages = plan_stages(
-            self.depths,
-            self.widths,
-            self.strides,
-            start_stride=self.stem_stride * (2 if self.stem_pool == "max" else 1),
-            output_stride=self.output_stride,
-            drop_path_rate=self.drop_path_rate,
-        )
+        start = self.stem_stride * (2 if self.stem_pool == "max" else 1)
+        stages = self.plan_stages(self.depths, self.widths, self.strides, start_stride=start)
         return [self._stage(blocks, *numbers) for blocks, *numbers in zip(stages, *fields, strict=True)]
 
     def _stage(
@@ -204,27 +198,9 @@ class DarkNetSpec(BackboneSpec):
     ) -> DarkStagePlan:
         first = plans[0]
         filters = round(first.filters * share)
-        blocks = tuple(
-            DarkPlan(
-                plan.name,
-                filters,
-                dilation=plan.dilation,
-                first_dilation=plan.dilation,
-                drop_path_rate=plan.drop_path_rate,
-                stage=plan.stage,
-                block=plan.block,
-                hidden=round(filters * bottleneck),
-                groups=groups,
-            )
-            for plan in plans
-        )
+        own = {"filters": filters, "strides": 1, "hidden": round(filters * bottleneck), "groups": groups}
+        blocks = tuple(DarkPlan(**{**vars(plan), **own, "first_dilation": plan.dilation}) for plan in plans)
         return DarkStagePlan(
-            f"stage{first.stage}",
-            first.filters,
-            first.strides,
-            first.dilation,
-            first.first_dilation,
-            groups,
-            round(first.filters * expand),
-            blocks,
+            *(f"stage{first.stage}", first.filters, first.strides, first.dilation, first.first_dilation),
+            *(groups, round(first.filters * expand), blocks),
         )

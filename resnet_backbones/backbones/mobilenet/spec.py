@@ -17,7 +17,7 @@ from resnet_backbones._util.checks import (
     one_of,
     positive_integers,
 )
-from resnet_backbones.backbones.spec import BackboneSpec, BlockPlan, plan_stages
+from resnet_backbones.backbones.spec import BackboneSpec, BlockPlan
 
 BLOCKS = ("inverted", "separable", "conv")
 HEADS = ("conv", "pooled")
@@ -190,13 +190,11 @@ class MobileNetSpec(BackboneSpec):
     def plan(self) -> list[list[MobilePlan]]:
         """What each block of each stage does."""
         expansions = [self._expansions(number) for number in range(len(self.stages))]
-        plans = plan_stages(
+        plans = self.plan_stages(
             [len(numbers) for numbers in expansions],
             [round_channels(stage.channels * self.width_multiplier) for stage in self.stages],
             [stage.stride for stage in self.stages],
             start_stride=2,
-            output_stride=self.output_stride,
-            drop_path_rate=self.drop_path_rate,
         )
         before = self.stem_channels
         full = []

@@ -8,7 +8,7 @@ from itertools import groupby
 from typing import Any, ClassVar
 
 from resnet_backbones._util.checks import MOST_BLOCKS, MOST_CHANNELS, MOST_TIMES, at_most, in_range, positive_integers
-from resnet_backbones.backbones.spec import BackboneSpec, BlockPlan, plan_stages
+from resnet_backbones.backbones.spec import BackboneSpec, BlockPlan
 
 QUANTUM = 8
 
@@ -100,14 +100,7 @@ class RegNetSpec(BackboneSpec):
 
     def plan(self) -> list[list[RegNetPlan]]:
         """What each block of each stage does."""
-        stages = plan_stages(
-            self.depths,
-            self.widths,
-            (2,) * len(self.depths),
-            start_stride=2,
-            output_stride=self.output_stride,
-            drop_path_rate=self.drop_path_rate,
-        )
+        stages = self.plan_stages(self.depths, self.widths, (2,) * len(self.depths), start_stride=2)
         return [
             [RegNetPlan(**vars(block), hidden=hidden, groups=groups) for block in stage]
             for stage, (_, _, hidden, groups) in zip(stages, self._stages(), strict=True)

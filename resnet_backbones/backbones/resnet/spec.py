@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from resnet_backbones._util.checks import MOST_BLOCKS, MOST_TIMES, at_most, in_range, one_of, positive_integers
-from resnet_backbones.backbones.spec import BackboneSpec, BlockPlan, plan_stages
+from resnet_backbones.backbones.spec import BackboneSpec, BlockPlan
 
 STEMS = ("7x7", "deep", "deep_tiered", "3x3")
 STEM_POOLS = ("max", "max_zeros", "conv", "none")
@@ -135,12 +135,6 @@ class ResNetSpec(BackboneSpec):
         """What each block of each stage does, strides and dilations as in timm."""
         stem = 1 if self.stem == "3x3" else 2
         start = stem if self.pool == "none" else 2 * stem
-        return plan_stages(
-            self.depths,
-            self.widths,
-            self.strides,
-            start_stride=start,
-            output_stride=self.output_stride,
-            drop_path_rate=self.drop_path_rate,
-            stride_in_last=self.stride_in_last,
+        return self.plan_stages(
+            self.depths, self.widths, self.strides, start_stride=start, stride_in_last=self.stride_in_last
         )

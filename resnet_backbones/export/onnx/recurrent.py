@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from resnet_backbones.keras_compat import keras
-from resnet_backbones.keras_compat.recurrent import step_by_step
+from resnet_backbones.keras_compat.models import step_by_step
 from resnet_backbones.quantization.hooks import item_replaced
 
 _OPTIMISED = "_could_use_gpu_kernel"  # of tf_keras: a function of its own in place of the loop

@@ -12,6 +12,9 @@ from resnet_backbones.runtime.files.schema import MOST_CLASSES, Values
 from resnet_backbones.runtime.images import resized_rows
 from resnet_backbones.runtime.results import Classification, Segmentation
 
+Outputs = dict[str, Any]
+Size = tuple[int, int]
+
 
 @dataclass(frozen=True)
 class Request:
@@ -50,11 +53,7 @@ class Decoder:
             )
 
     def __call__(
-        self,
-        outputs: dict[str, Any],
-        image_size: tuple[int, int],
-        request: Request,
-        placement: ImagePlace | None = None,
+        self, outputs: Outputs, image_size: Size, request: Request, placement: ImagePlace | None = None
     ) -> Any:
         """Decodes one image.
 
@@ -126,11 +125,7 @@ class ImageClassifierDecoder(Decoder):
         self.logits = self.task.text("activation", default=None) == "linear"
 
     def __call__(
-        self,
-        outputs: dict[str, np.ndarray],
-        image_size: tuple[int, int],
-        request: Request,
-        placement: ImagePlace | None = None,
+        self, outputs: Outputs, image_size: Size, request: Request, placement: ImagePlace | None = None
     ) -> Classification:
         """Decodes the one output ``(classes,)`` of one image."""
         del image_size, placement  # a class has no place
@@ -145,11 +140,7 @@ class SegmentationDecoder(Decoder):
     """Probabilities a class and pixel to the class of each pixel of the image, as it was given."""
 
     def __call__(
-        self,
-        outputs: dict[str, np.ndarray],
-        image_size: tuple[int, int],
-        request: Request,
-        placement: ImagePlace | None = None,
+        self, outputs: Outputs, image_size: Size, request: Request, placement: ImagePlace | None = None
     ) -> Segmentation:
         """Decodes the one output ``(height, width, classes)`` of one image; ``request`` has nothing for it."""
         del request

@@ -18,7 +18,7 @@ from resnet_backbones.runtime.boxes import (
     is_relative,
     to_yxyx,
 )
-from resnet_backbones.runtime.decoders.decoder import Decoder, Request, output_of, sigmoid, softmax
+from resnet_backbones.runtime.decoders.decoder import Decoder, Outputs, Request, Size, output_of, sigmoid, softmax
 from resnet_backbones.runtime.decoders.nms import suppress, suppress_per_class
 from resnet_backbones.runtime.feeding import ImagePlace
 from resnet_backbones.runtime.files.schema import LARGEST_SIDE, MOST_DETECTIONS, Values
@@ -139,11 +139,7 @@ class DetectorDecoder(Decoder):
         self.suppression = Suppression(self)
 
     def __call__(
-        self,
-        outputs: dict[str, Any],
-        image_size: tuple[int, int],
-        request: Request,
-        placement: ImagePlace | None = None,
+        self, outputs: Outputs, image_size: Size, request: Request, placement: ImagePlace | None = None
     ) -> Detections:
         """Decodes boxes ``(cells, values)`` and scores ``(cells, classes)`` of one image."""
         predicted = as_rows(output_of(outputs, self.box_output, 2, self.box_values))
@@ -264,11 +260,7 @@ class SuppressedDecoder(Decoder):
         self.file_format = self.task.text("boxes", BOX_FORMATS, "rel_yxyx")
 
     def __call__(
-        self,
-        outputs: dict[str, Any],
-        image_size: tuple[int, int],
-        request: Request,
-        placement: ImagePlace | None = None,
+        self, outputs: Outputs, image_size: Size, request: Request, placement: ImagePlace | None = None
     ) -> Detections:
         """Decodes one image; only ``confidence`` can be asked for, and only above the file's own."""
         boxes, scores = np.asarray(output_of(outputs, "boxes", 2, 4)), output_of(outputs, "scores", 1)
