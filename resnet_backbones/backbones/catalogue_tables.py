@@ -74,7 +74,7 @@ def markdown() -> str:
     lines = [
         f"{len(infos)} names in {len(families)} families, {distinct_architectures(infos)} distinct architectures: "
         "aliases do not count, nor do names that differ only in settings (activation, batch norm, padding, "
-        "preprocessing) or switches (where a bottleneck strides, biases).",
+        "preprocessing) or switches (where a bottleneck strides, biases)."
     ]
     for family, members in families.items():
         lines += ["", f"## {family}", "", *_papers(members), "", *_table(members)]

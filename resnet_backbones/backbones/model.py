@@ -228,12 +228,7 @@ class WrappedBackbone(Backbone):
         plain = keras.Model(self.inputs[0], self.output, name=self.name)
         with serialized_as_in_keras_files():
             model = keras.saving.serialize_keras_object(plain)
-        return {
-            "model": model,
-            "levels": self.pyramid_level_inputs,
-            "name": self.name,
-            "trainable": self.trainable,
-        }
+        return {"model": model, "levels": self.pyramid_level_inputs, "name": self.name, "trainable": self.trainable}
 
     @classmethod
     def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> Backbone:

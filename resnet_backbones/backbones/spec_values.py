@@ -78,11 +78,7 @@ def as_preprocessing(value: Any) -> Preprocessing | None:
 
 
 _KERAS_FACTOR = 0.01  # what Keras takes for "l1" and "l2" given by name
-_NAMES = {
-    "l1": {"l1": _KERAS_FACTOR},
-    "l2": {"l2": _KERAS_FACTOR},
-    "l1_l2": {"l1": _KERAS_FACTOR, "l2": _KERAS_FACTOR},
-}
+_NAMES = {"l1": {"l1": _KERAS_FACTOR}, "l2": {"l2": _KERAS_FACTOR}, "l1_l2": {"l1": _KERAS_FACTOR, "l2": _KERAS_FACTOR}}
 
 
 @dataclass(frozen=True)

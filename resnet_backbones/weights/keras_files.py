@@ -50,8 +50,8 @@ def load_weights_file(target: Target, path: Path, *, where: str, skip_mismatch: 
         stems = _find_stems(own, target)
         label = _labels(model)
         problems = Problems(target, where)
-        problems.missing = [name + label(name) for name in expected if name not in found]
-        problems.unexpected = [name for name in found if name not in expected]
+        problems.found["missing"] = [name + label(name) for name in expected if name not in found]
+        problems.found["unexpected"] = [name for name in found if name not in expected]
         fits = {
             name: found[name]
             for name, (shape, floats) in expected.items()
@@ -63,7 +63,7 @@ def load_weights_file(target: Target, path: Path, *, where: str, skip_mismatch: 
         problems.report(skip=skip_mismatch and bool(fits), warns=False)  # before anything is read
         # Keras loads the model's own file, in which everything that fits has the other's values: whole, in any case.
         infinite = _overwrite(own, fits, stems)
-        problems.infinite = [name + label(name) for name in infinite]
+        problems.found["with NaN or infinity"] = [name + label(name) for name in infinite]
         problems.report(skip=skip_mismatch and len(infinite) < len(fits))
         try:
             model.load_weights(own)

@@ -50,20 +50,20 @@ def transfer(
         used.add(key)
         label = key if key == slot.name else f"{key} (for {slot.name})"
         if key not in arrays:
-            problems.missing.append(label)
+            problems.found["missing"].append(label)
             continue
         array = Array.of(arrays[key])
         shape = converted_shape(convert, slot, array.shape)
         is_stem = stem is not None and slot.variable is stem.variable
         if problems.fits(label, array, shape, slot.shape, floats=_is_float(slot.variable), adaptable=is_stem):
             plan.append((slot, label, array))
-    problems.unexpected = [key for key in arrays if key not in used]
+    problems.found["unexpected"] = [key for key in arrays if key not in used]
     problems.report(skip=skip_mismatch and bool(plan), warns=False)  # before anything is read
     values = []
     for slot, label, array in plan:
         value = convert(slot, array.values())
         if array.is_float and not np.isfinite(value).all():
-            problems.infinite.append(label)
+            problems.found["with NaN or infinity"].append(label)
             continue
         values.append((slot.variable, adapt_input_channels(value, slot.shape)))
     problems.report(skip=skip_mismatch and bool(values))
@@ -94,33 +94,23 @@ class Problems:
 
     def __init__(self, target: Target, where: str, hint: str = "") -> None:
         self._target, self._where, self._hint = target, where, hint
-        self.missing: list[str] = []
-        self.unexpected: list[str] = []
-        self.shapes: list[str] = []
-        self.types: list[str] = []
-        self.infinite: list[str] = []
+        kinds = ("missing", "unexpected", "of another shape", "of another type", "with NaN or infinity")
+        self.found: dict[str, list[str]] = {kind: [] for kind in kinds}
 
     def fits(self, label: str, array: Array, shape: Any, wanted: Any, *, floats: bool, adaptable: bool) -> bool:
         """Whether an array, of ``shape`` in our axis order, can take a place; if not, why is noted."""
         if shape != wanted and not (adaptable and adapts(shape, wanted)):
-            self.shapes.append(f"{label}: {shape}, not {wanted}")
+            self.found["of another shape"].append(f"{label}: {shape}, not {wanted}")
         elif array.is_float != floats:
-            self.types.append(f"{label}: {array.dtype}, not {'floats' if floats else 'integers'}")
+            self.found["of another type"].append(f"{label}: {array.dtype}, not {'floats' if floats else 'integers'}")
         else:
             return True
         return False
 
     def report(self, *, skip: bool, warns: bool = True) -> None:
         """One error, or with ``skip`` one warning, that lists them all; nothing if there are none."""
-        found = {
-            "missing": self.missing,
-            "unexpected": self.unexpected,
-            "of another shape": self.shapes,
-            "of another type": self.types,
-            "with NaN or infinity": self.infinite,
-        }
         lists = []
-        for title, items in found.items():
+        for title, items in self.found.items():
             if items:
                 more = f"\n    ... and {len(items) - _LISTED} more" if len(items) > _LISTED else ""
                 lists.append(f"  {len(items)} {title}:\n    " + "\n    ".join(items[:_LISTED]) + more)

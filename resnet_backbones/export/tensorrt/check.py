@@ -95,17 +95,18 @@ def check(source: str | os.PathLike[str] | onnx.ModelProto) -> CheckReport:
     https://docs.nvidia.com/deeplearning/tensorrt/latest/inference-library/work-quantized-types.html
     """
     needed("onnx", "Checking an ONNX file", "ONNX", "onnx")
-    from resnet_backbones.export.tensorrt import rules_all, rules_quantizers
+    from resnet_backbones.export.tensorrt import rules, rules_quantizers
+    from resnet_backbones.export.tensorrt.graph import read_graph
 
     name = os.fspath(source) if isinstance(source, (str, os.PathLike)) else source.graph.name
     try:
-        graph = rules_all.read_graph(source)
+        graph = read_graph(source)
         findings = _findings(graph, ["valid", "opset"])
         sound = not any(one.rule == "valid" for one in findings)
         if sound and rules_quantizers.for_onnxruntime(graph):  # one cause, not a finding per node
             findings = [Finding("int8", "graph", _FOR_ONNXRUNTIME, "error")]
         elif sound:  # the other rules rely on it
-            findings = _findings(graph, RULES)
+            findings = _findings(graph, rules.RULES)
         fused = _fused(graph) if sound else {}
     except UnicodeDecodeError as error:  # of a name; protobuf reads names late
         raise ValueError(f"{name} is damaged: {error}. Copy or export it again.") from error
@@ -130,7 +131,7 @@ def _findings(graph: FileGraph, names: Iterable[str]) -> list[Finding]:
 def _fused(graph: FileGraph) -> dict[str, int]:
     """How many layers would run how."""
     from resnet_backbones.export.tensorrt.graph import is_int8, weighted_layers
-    from resnet_backbones.export.tensorrt.rules_layers import additions
+    from resnet_backbones.export.tensorrt.rules import additions
 
     counts: Counter[str] = Counter()
     for layer in weighted_layers(graph):

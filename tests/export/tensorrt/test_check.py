@@ -12,7 +12,7 @@ import pytest
 from onnx import TensorProto, helper
 
 import resnet_backbones as rb
-from resnet_backbones.export.tensorrt import rules_all
+from resnet_backbones.export.tensorrt import rules
 from resnet_backbones.export.tensorrt.findings import SEVERITIES
 from tests.support.processes import run_python
 
@@ -62,12 +62,12 @@ def test_a_file_broken_in_one_way_is_caught_by_that_rule(mutation, model, tmp_pa
     assert new <= {mutation.rule, *mutation.also}, report
 
 
-@pytest.mark.parametrize("rule", rules_all.RULES)
+@pytest.mark.parametrize("rule", rules.RULES)
 def test_every_rule_has_a_mutation(rule):
     assert rule in {one.rule for one in MUTATIONS}
 
 
-@pytest.mark.parametrize("rule", rules_all.RULES.values(), ids=lambda one: one.name)
+@pytest.mark.parametrize("rule", rules.RULES.values(), ids=lambda one: one.name)
 def test_every_rule_says_why_and_where_it_is_documented(rule):
     assert rule.reason.endswith(".")
     assert "\n" not in rule.reason
@@ -312,6 +312,6 @@ def test_checking_imports_no_tensorflow(tmp_path):
 def test_the_documentation_holds_the_table_of_rules():
     page = (Path(__file__).resolve().parents[3] / "docs" / "tensorrt.md").read_text(encoding="utf-8")
     table = page.split("<!-- rules: begin -->\n")[1].split("<!-- rules: end -->")[0]
-    assert table.strip() == rules_all.rules_markdown().strip(), (
-        "docs/tensorrt.md is out of date: put in what `python -m resnet_backbones.export.tensorrt.rules_all` prints"
+    assert table.strip() == rules.rules_markdown().strip(), (
+        "docs/tensorrt.md is out of date: put in what `python -m resnet_backbones.export.tensorrt.rules` prints"
     )

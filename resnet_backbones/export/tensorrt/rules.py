@@ -1,12 +1,19 @@
-"""Rules on layers: what makes kernels run in int8, and where Q and DQ keep layers from running as one."""
+"""All rules, in the order their table is read: importing this module fills :data:`RULES`.
+
+Those on the file, and on Q and DQ themselves, come from ``rules_quantizers.py``. Those on layers are here: what makes
+kernels run in int8, and where Q and DQ keep layers from running as one.
+``python -m resnet_backbones.export.tensorrt.rules`` prints the table in docs/tensorrt.md.
+"""
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass
 
 import numpy as np
 
-from resnet_backbones.export.tensorrt.findings import ONNX_SUPPORT, PLACEMENT, PROCESSING, Found, rule
+from resnet_backbones.export.tensorrt import rules_quantizers  # noqa: F401 - its rules come first in the table
+from resnet_backbones.export.tensorrt.findings import ONNX_SUPPORT, PLACEMENT, PROCESSING, RULES, Found, rule
 from resnet_backbones.export.tensorrt.graph import (
     ACTIVATIONS,
     AVERAGING,
@@ -40,19 +47,11 @@ def per_channel(graph: FileGraph) -> Found:
         axis += len(dims) if axis < 0 else 0
         layout = f"{layer.node.op} {list(dims)}"
         if count == 1 and dims[layer.axis] > 1:
-            yield (
-                "warning",
-                layer.node.name,
-                f"one scale for the kernel of {layout}: use {dims[layer.axis]}.",
-            )
+            yield ("warning", layer.node.name, f"one scale for the kernel of {layout}: use {dims[layer.axis]}.")
         elif count > 1 and axis != layer.axis:
             yield "error", layer.node.name, f"scales on axis {axis} of {layout}: output channels are axis {layer.axis}."
         elif count > 1 and count != dims[layer.axis]:
-            yield (
-                "error",
-                layer.node.name,
-                f"{count} scales for {dims[layer.axis]} channels of {layout}: as many.",
-            )
+            yield ("error", layer.node.name, f"{count} scales for {dims[layer.axis]} channels of {layout}: as many.")
 
 
 @rule("kernel-direct", PLACEMENT)
@@ -320,3 +319,15 @@ def _moves_ones(node: FileNode) -> bool:
     """Whether a transpose leaves everything where it is."""
     order = node.attributes.get("perm")
     return order is not None and list(order) == sorted(order)
+
+
+def rules_markdown() -> str:
+    """The rules as a Markdown table, each with its reason and the page it comes from; the pages' addresses below it."""
+    lines = ["| rule | why | documented in |", "| --- | --- | --- |"]
+    lines += [f"| `{one.name}` | {one.reason} | [{one.source.title}] |" for one in RULES.values()]
+    sources = dict.fromkeys(one.source for one in RULES.values())
+    return "\n".join([*lines, "", *(f"[{source.title}]: {source.url}" for source in sources)]) + "\n"
+
+
+if __name__ == "__main__":
+    sys.stdout.write(rules_markdown())
