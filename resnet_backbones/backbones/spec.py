@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, TypeVar
 
@@ -60,6 +61,22 @@ class BlockPlan:
     drop_path_rate: float = 0.0
     stage: int = 1
     block: int = 1
+
+
+def renamed(layer: str, rest: Mapping[str, str], in_block: Callable[[int, int, str], str]) -> str:
+    """The name that another library has for a layer.
+
+    Args:
+        layer: our name of it, e.g. ``"stage3_block2_conv1"``.
+        rest: our name -> theirs, of layers outside blocks; others keep ours.
+        in_block: stage, block and our name within it (``3, 2, "conv1"``) -> their name.
+    """
+    if match := _IN_BLOCK.fullmatch(layer):
+        return in_block(int(match[1]), int(match[2]), match[3])
+    return rest.get(layer, layer)
+
+
+_IN_BLOCK = re.compile(r"stage(\d+)_block(\d+)_(.+)")
 
 
 @dataclass(frozen=True, kw_only=True)

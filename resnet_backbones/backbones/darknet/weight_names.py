@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 from typing import Any
 
-_BLOCK = re.compile(r"stage(\d+)_block(\d+)_(.+)")
+from resnet_backbones.backbones.spec import renamed
+
 _STAGE = re.compile(r"stage(\d+)_(down|expand|through|join)_(conv|bn)")
 _STEM = re.compile(r"stem_(conv|bn)(\d)")
 _NUMBERED = re.compile(r"(conv|bn)(\d)")
@@ -34,10 +35,9 @@ def timm(layer: str, spec: Any) -> str:
         # timm's pooling stands first in a sequence with the convolution.
         pooled = ".1" if place == "down" and spec.down == "avg_pool" else ""
         return f"stages.{int(stage) - 1}.{_TIMM[place]}{pooled}.{kind}"
-    if match := _BLOCK.fullmatch(layer):
-        stage, block, part = match.groups()
-        return f"stages.{int(stage) - 1}.blocks.{int(block) - 1}.{_timm_part(part, spec)}"
-    return "head.fc" if layer == "classifier" else layer
+    within = "stages.{}.blocks.{}.{}".format
+    rest = {"classifier": "head.fc"}
+    return renamed(layer, rest, lambda stage, block, part: within(stage - 1, block - 1, _timm_part(part, spec)))
 
 
 def _timm_part(part: str, spec: Any) -> str:
@@ -55,9 +55,8 @@ def keras_hub(layer: str, spec: Any) -> str:
     if match := _STAGE.fullmatch(layer):
         stage, place, kind = match.groups()
         return f"stage_{int(stage) - 1}_{_HUB_KINDS[spec.stage]}_{_HUB[f'{place}_{kind}']}"
-    if match := _BLOCK.fullmatch(layer):
-        stage, block, part = match.groups()
-        if numbered := _NUMBERED.fullmatch(part):
-            part = f"{spec.block}_block_{numbered[1]}_{numbered[2]}"
-        return f"stage_{int(stage) - 1}_block_{int(block) - 1}_{part}"
-    return "predictions" if layer == "classifier" else layer
+
+    def within(stage: int, block: int, part: str) -> str:
+        return f"stage_{stage - 1}_block_{block - 1}_" + _NUMBERED.sub(rf"{spec.block}_block_\1_\2", part)
+
+    return renamed(layer, {"classifier": "predictions"}, within)

@@ -6,9 +6,8 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from resnet_backbones.backbones.spec import renamed
 from resnet_backbones.errors import WeightsMismatchError
-
-_BLOCK = re.compile(r"stage(\d+)_block(\d+)_(.+)")
 
 _TIMM = {
     "se_reduce": "se.fc1",
@@ -44,27 +43,22 @@ _KERAS = {
 
 def timm(layer: str, spec: Any) -> str:
     """The timm module of one of our layers: ``stage2_block1_conv3`` -> ``s2.b1.conv3.conv``."""
-    if match := _BLOCK.fullmatch(layer):
-        stage, block, part = match.groups()
-        return f"s{stage}.b{block}.{_TIMM.get(part, part)}"
-    return {"stem_conv1": "stem.conv", "stem_bn1": "stem.bn", "classifier": "head.fc"}.get(layer, layer)
+    rest = {"stem_conv1": "stem.conv", "stem_bn1": "stem.bn", "classifier": "head.fc"}
+    return renamed(layer, rest, lambda stage, block, part: f"s{stage}.b{block}.{_TIMM.get(part, part)}")
 
 
 def torchvision(layer: str, spec: Any) -> str:
     """The torchvision module: ``stage2_block1_conv3`` -> ``trunk_output.block2.block2-0.f.c.0``."""
-    if match := _BLOCK.fullmatch(layer):
-        stage, block, part = match.groups()
-        return f"trunk_output.block{stage}.block{stage}-{int(block) - 1}.{_TORCHVISION.get(part, part)}"
-    return {"stem_conv1": "stem.0", "stem_bn1": "stem.1", "classifier": "fc"}.get(layer, layer)
+    rest = {"stem_conv1": "stem.0", "stem_bn1": "stem.1", "classifier": "fc"}
+    within = "trunk_output.block{0}.block{0}-{1}.{2}".format
+    return renamed(layer, rest, lambda stage, block, part: within(stage, block - 1, _TORCHVISION.get(part, part)))
 
 
 def keras_applications(layer: str, spec: Any) -> str:
     """Their layer without the model's name: ``stage2_block1_conv3`` -> ``Stage_1_YBlock_0_conv_1x1_2``."""
-    if match := _BLOCK.fullmatch(layer):
-        stage, block, part = match.groups()
-        kind = "Y" if spec.se_ratio else "X"
-        return f"Stage_{int(stage) - 1}_{kind}Block_{int(block) - 1}_{_KERAS.get(part, part)}"
-    return {"stem_conv1": "stem_conv", "stem_bn1": "stem_bn", "classifier": "head_dense"}.get(layer, layer)
+    rest = {"stem_conv1": "stem_conv", "stem_bn1": "stem_bn", "classifier": "head_dense"}
+    within = f"Stage_{{}}_{'Y' if spec.se_ratio else 'X'}Block_{{}}_{{}}".format
+    return renamed(layer, rest, lambda stage, block, part: within(stage - 1, block - 1, _KERAS.get(part, part)))
 
 
 def prepare_keras_applications(arrays: Mapping[str, Any], spec: Any) -> Mapping[str, Any]:
