@@ -14,7 +14,8 @@ from resnet_backbones.keras_compat import keras
 from resnet_backbones.quantization import QuantizationSchedule, hooks_of, quantize_aware, quantizers_of
 from resnet_backbones.quantization.strip import strip_quantization
 from resnet_backbones.quantization.summary import is_quantized, quantization_summary
-from tests.quantization.saving_cases import IMAGES, detector, quantized, sequential, subclassed
+from tests.quantization.saving_cases import IMAGES, quantized, sequential, subclassed
+from tests.support.nets import retinanet
 
 layers = keras.layers
 
@@ -36,7 +37,7 @@ def test_a_float_model_is_a_clear_error():
 
 
 def test_every_range_and_kernel_has_its_row():
-    model = quantized(detector)
+    model = quantized(retinanet)
     summary = quantization_summary(model)
     assert len(summary.ranges) == len(quantizers_of(model))
     assert len(summary.kernels) == sum(len(hook.kernels) for hook in hooks_of(model))
