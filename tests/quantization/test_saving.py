@@ -109,7 +109,7 @@ def test_a_quantized_backbone_inside_a_float_task_is_saved_with_its_ranges(image
     np.testing.assert_array_equal(np.asarray(loaded(images, training=False)), expected)
 
 
-def test_weights_alone_load_into_models_quantized_alike_in_a_run_python(tmp_path):
+def test_weights_alone_load_into_models_quantized_alike_in_a_fresh_process(tmp_path):
     for name, build in CASES.items():
         model = quantized(build)
         model.save_weights(tmp_path / f"{name}.weights.h5")
