@@ -19,7 +19,7 @@ PYTHON ?= $(shell for candidate in python3.11 python3.12 python3.13 python3 pyth
 export TF_CPP_MIN_LOG_LEVEL ?= 3
 
 .NOTPARALLEL:
-.PHONY: help demo test test-keras3 test-legacy test-targets test-golden test-reference lint format catalogue numerics benchmark clean
+.PHONY: help demo test test-keras3 test-legacy test-targets test-golden test-reference coverage lint format catalogue numerics benchmark clean
 
 help:  ## This list
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 18
@@ -45,6 +45,13 @@ test-golden: $(VENV)/.installed  ## Every file of the golden record, with both K
 
 test-reference: $(VENV)/.installed-reference  ## Numerics against timm, torchvision and others, all names (installs torch; REFERENCE_PART=2/6: a part)
 	$(BIN)/python -m pytest -n 2 tests/reference $(PYTEST_ARGS)
+
+coverage: $(VENV)/.installed  ## `make test` under coverage, against the floor in pyproject.toml
+	$(BIN)/coverage erase
+	$(BIN)/coverage run -m pytest -n 2 --dist worksteal $(PYTEST_ARGS)
+	TF_USE_LEGACY_KERAS=1 $(BIN)/coverage run -m pytest -n 2 --dist worksteal $(PYTEST_ARGS)
+	$(BIN)/coverage combine --quiet
+	$(BIN)/coverage report
 
 numerics: $(VENV)/.installed-reference  ## Write docs/numerics.md anew, from what `make test-reference` measured
 	$(BIN)/python tests/reference/numerics_table.py

@@ -41,6 +41,7 @@ KERAS_FREE = {
     "_util/test_text.py",
     "test_missing_packages.py",
     "test_packaging.py",
+    "test_project_files.py",
     "backbones/test_plugin_package.py",
     "backbones/test_spec.py",
     "weights/test_checkpoints.py",

@@ -1,3 +1,5 @@
+import importlib
+import json
 import tomllib
 from importlib import metadata
 from pathlib import Path
@@ -11,6 +13,25 @@ def test_the_module_lists_its_public_names_and_no_others():
     assert set(rb.__all__) <= set(dir(rb))
     with pytest.raises(AttributeError, match="has no attribute 'nonsense'"):
         rb.nonsense  # noqa: B018
+
+
+ROOT = Path(__file__).resolve().parents[1]
+RECORD = json.loads((ROOT / "tests" / "public_names.json").read_text())
+PACKAGES = ("export", "layers", "quantization", "runtime", "weights")
+
+
+@pytest.mark.parametrize("module", RECORD)
+def test_public_names_are_those_recorded(module):
+    """A new name is added to tests/public_names.json; one that goes is deprecated first."""
+    found = importlib.import_module(module)
+    assert sorted(found.__all__) == RECORD[module]
+    assert [name for name in RECORD[module] if not hasattr(found, name)] == []
+
+
+def test_every_public_module_is_recorded():
+    adapters = [path.parent.name for path in (ROOT / "adapters").glob("*/__init__.py")]
+    public = [*PACKAGES, "adapters", *(f"adapters.{name}" for name in adapters)]
+    assert {"resnet_backbones", *(f"resnet_backbones.{name}" for name in public)} <= set(RECORD)
 
 
 @pytest.mark.parametrize("name", rb.__all__)

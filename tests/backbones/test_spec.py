@@ -4,6 +4,8 @@ import json
 import pytest
 
 from resnet_backbones import Preprocessing, ResNetSpec, backbone_info, list_backbones
+from resnet_backbones.backbones import specs
+from resnet_backbones.backbones.catalogue import CATALOGUE
 from resnet_backbones.backbones.cost import outline
 from resnet_backbones.backbones.specs import spec_from_dict
 from resnet_backbones.errors import UnknownNameError
@@ -13,6 +15,11 @@ from resnet_backbones.errors import UnknownNameError
 def test_every_spec_survives_json(name):
     spec = backbone_info(name).spec
     assert spec_from_dict(json.loads(json.dumps(spec.to_dict()))) == spec
+
+
+def test_specs_knows_every_family():
+    """Else a saved model loads only in a process that has read the catalogue."""
+    assert {type(variant.spec).__name__ for variant in CATALOGUE.values()} <= set(specs.__all__)
 
 
 def test_defaults_that_hang_on_other_fields_follow_them():

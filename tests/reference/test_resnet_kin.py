@@ -6,6 +6,7 @@ import torch
 
 import resnet_backbones as rb
 from resnet_backbones.backbones.catalogue import CATALOGUE
+from resnet_backbones.backbones.specs import PREPROCESSINGS
 from tests.reference import harness
 from tests.reference.harness import compare_with_timm, within_bound
 
@@ -78,7 +79,7 @@ def test_input_sizes_and_preprocessing_are_timms(name):
     config = timm.get_pretrained_cfg(name)
     info = rb.backbone_info(name)
     assert info.input_size == config.input_size[-1]
-    preprocessing = rb.specs.PREPROCESSINGS[info.preprocessing]
+    preprocessing = PREPROCESSINGS[info.preprocessing]
     mean, std = (torch.tensor(values) for values in (config.mean, config.std))
     torch.testing.assert_close(torch.tensor(preprocessing.scale), 1 / (255 * std))
     torch.testing.assert_close(torch.tensor(preprocessing.offset), -mean / std)
