@@ -18,8 +18,10 @@ import numpy as np
 import tensorflow as tf
 
 from resnet_backbones.keras_compat import DEPTHWISE_KERNEL, float32_variable, keras
+from resnet_backbones.quantization import context
 from resnet_backbones.quantization.composites import dilated_depthwise
-from resnet_backbones.quantization.hooks import hook_of, item_replaced, own_calls_replaced
+from resnet_backbones.quantization.hooks import hook_of, own_call, own_calls_replaced
+from resnet_backbones.quantization.interception import called_with
 from resnet_backbones.quantization.kernel_quantizer import read
 
 _TRANSPOSED = (keras.layers.Conv1DTranspose, keras.layers.Conv2DTranspose, keras.layers.Conv3DTranspose)
@@ -33,15 +35,13 @@ def convolutions_in_one_operation(model: Any) -> Iterator[None]:
     Args:
         model: a built model.
     """
-    calls = [
-        (layer, _with_bias(layer, of_layer(layer)))
-        for fits, of_layer in ((_is_dilated_depthwise, _depthwise), (_is_several_of_other_rank, _of_other_rank))
-        for layer in filter(fits, model._flatten_layers())
-    ]
-    with own_calls_replaced(calls), contextlib.ExitStack() as replaced:
-        for layer in filter(_is_several, model._flatten_layers()):
-            for name in (_OPERATION, *([_COMPILED] if hasattr(layer, _COMPILED) else [])):
-                replaced.enter_context(item_replaced(layer.__dict__, name, _convolution(layer)))
+    forms = (
+        (_is_dilated_depthwise, lambda layer: _with_bias(_depthwise)),
+        (_is_several_of_other_rank, lambda layer: _with_bias(_of_other_rank)),
+        (_is_several, lambda layer: _in_one_operation(own_call(layer))),
+    )
+    layers = model._flatten_layers()
+    with own_calls_replaced((layer, form(layer)) for layer in layers for fits, form in forms if fits(layer)):
         yield
 
 
@@ -52,18 +52,22 @@ def dilated_transposes_spread(model: Any) -> Iterator[None]:
     Args:
         model: a built model.
     """
-    with contextlib.ExitStack() as replaced:
-        for layer in filter(_is_dilated_transpose, model._flatten_layers()):
-            values, name = layer.__dict__, "_kernel" if "_kernel" in layer.__dict__ else "kernel"
-            kernel, found = spread_kernel(layer, values[name]), hook_of(layer)
-            if found is not None and name in found.kernels:
-                quantized = (kernel, found.kernels[name][1])
-                replaced.enter_context(item_replaced(found.kernels, name, quantized))
-            ones = (1,) * len(layer.dilation_rate)
-            as_it_is = {name: kernel, "dilation_rate": ones, "kernel_size": kernel.shape[:-2]}
-            for attribute, value in as_it_is.items():
-                replaced.enter_context(item_replaced(values, attribute, value))
+    kernels, calls = {}, []
+    for layer in filter(_is_dilated_transpose, model._flatten_layers()):
+        name = "_kernel" if "_kernel" in layer.__dict__ else "kernel"
+        kernel, found = spread_kernel(layer, layer.__dict__[name]), hook_of(layer)
+        attributes = {"dilation_rate": (1,) * len(layer.dilation_rate), "kernel_size": kernel.shape[:-2]}
+        if found is not None and name in found.kernels:
+            kernels[id(found.kernels[name][0])] = kernel
+        else:
+            attributes[name] = kernel
+        calls.append((layer, _with_attributes(own_call(layer), attributes)))
+    with context.using(kernels=kernels), own_calls_replaced(calls):
         yield
+
+
+def _with_attributes(own: Any, attributes: dict[str, Any]) -> Any:
+    return lambda layer, *args, **kwargs: called_with(layer, attributes, own, *args, **kwargs)
 
 
 def spread_kernel(layer: Any, variable: Any) -> np.ndarray | Any:
@@ -104,13 +108,16 @@ def _is_several(layer: Any) -> bool:
     )
 
 
-def _convolution(layer: Any) -> Any:
-    def convolution(inputs, kernel):
-        kernel = tf.convert_to_tensor(kernel)
-        dilations = list(layer.dilation_rate)
-        return tf.nn.conv2d(inputs, kernel, list(layer.strides), layer.padding.upper(), dilations=dilations)
+def _in_one_operation(own: Any) -> Any:
+    def call(layer, *args, **kwargs):
+        def convolution(inputs, kernel):
+            kernel = tf.convert_to_tensor(kernel)
+            dilations = list(layer.dilation_rate)
+            return tf.nn.conv2d(inputs, kernel, list(layer.strides), layer.padding.upper(), dilations=dilations)
 
-    return convolution
+        return called_with(layer, dict.fromkeys((_OPERATION, _COMPILED), convolution), own, *args, **kwargs)
+
+    return call
 
 
 def _is_several_of_other_rank(layer: Any) -> bool:
@@ -124,18 +131,14 @@ def _is_several_of_other_rank(layer: Any) -> bool:
     )
 
 
-def _of_other_rank(layer: Any) -> Any:
+def _of_other_rank(layer: Any, inputs: Any) -> Any:
     """A convolution of sequences or volumes; those of volumes group by group, since no format has them grouped."""
-
-    def convolution(inputs):
-        kernel = tf.convert_to_tensor(layer.kernel)
-        if layer.rank == 1:
-            return tf.nn.conv1d(inputs, kernel, layer.strides[0], layer.padding.upper(), dilations=layer.dilation_rate)
-        options = [1, *layer.strides, 1], layer.padding.upper(), "NDHWC", [1, *layer.dilation_rate, 1]
-        groups = zip(tf.split(inputs, layer.groups, -1), tf.split(kernel, layer.groups, -1), strict=True)
-        return tf.concat([tf.nn.conv3d(values, part, *options) for values, part in groups], -1)
-
-    return convolution
+    kernel = tf.convert_to_tensor(layer.kernel)
+    if layer.rank == 1:
+        return tf.nn.conv1d(inputs, kernel, layer.strides[0], layer.padding.upper(), dilations=layer.dilation_rate)
+    options = [1, *layer.strides, 1], layer.padding.upper(), "NDHWC", [1, *layer.dilation_rate, 1]
+    groups = zip(tf.split(inputs, layer.groups, -1), tf.split(kernel, layer.groups, -1), strict=True)
+    return tf.concat([tf.nn.conv3d(values, part, *options) for values, part in groups], -1)
 
 
 def _is_dilated_depthwise(layer: Any) -> bool:
@@ -149,17 +152,14 @@ def _is_dilated_depthwise(layer: Any) -> bool:
     )
 
 
-def _depthwise(layer: Any) -> Any:
-    def depthwise(inputs):
-        kernel = tf.convert_to_tensor(getattr(layer, DEPTHWISE_KERNEL))
-        return dilated_depthwise(inputs, kernel, layer.padding.upper(), layer.dilation_rate)
-
-    return depthwise
+def _depthwise(layer: Any, inputs: Any) -> Any:
+    kernel = tf.convert_to_tensor(getattr(layer, DEPTHWISE_KERNEL))
+    return dilated_depthwise(inputs, kernel, layer.padding.upper(), layer.dilation_rate)
 
 
-def _with_bias(layer: Any, convolve: Any) -> Any:
-    def call(inputs):
-        outputs = convolve(inputs)
+def _with_bias(convolve: Any) -> Any:
+    def call(layer, inputs):
+        outputs = convolve(layer, inputs)
         if layer.use_bias:
             outputs = tf.nn.bias_add(outputs, tf.convert_to_tensor(layer.bias))
         return outputs if layer.activation is None else layer.activation(outputs)

@@ -24,9 +24,10 @@ from resnet_backbones.quantization import context
 from resnet_backbones.quantization.export_forms import scale_and_offset
 from resnet_backbones.quantization.expressible import check_repeatable, integers_unread
 from resnet_backbones.quantization.hooks import hook_of, layers_and_operations, own_calls_replaced
+from resnet_backbones.quantization.interception import intercepted
 from resnet_backbones.quantization.placement.joins import joins_outputs
 from resnet_backbones.quantization.placement.parts import OutputParts
-from resnet_backbones.quantization.trace import LeafCall, Trace, replaced_calls
+from resnet_backbones.quantization.trace import LeafCall, Trace
 
 
 @dataclass
@@ -130,7 +131,7 @@ def build_graph(
             images = prepared(images, size, pixels)
         images = images if read_bare is None else read_bare(images)
         given_images.append(images)
-        with context.given_kernels(dict(zip([id(quantizer) for quantizer, _ in kernels], given, strict=True))):
+        with context.using(given_kernels=dict(zip([id(quantizer) for quantizer, _ in kernels], given, strict=True))):
             result = model(tf.nest.pack_sequence_as(trace.signature, [images]), training=False)
         flat: list[Any] = []
         for name, tensor in named_outputs(result):
@@ -153,8 +154,8 @@ def build_graph(
         computing_in_float32(model),
         convolutions_in_one_operation(model),
         own_calls_replaced(others),
-        replaced_calls(graph.sources.layers, graph.sources.recorder),
-        replaced_calls(joins + [call.layer for call in leading], replacement),
+        intercepted(graph.sources.layers, graph.sources.recorder),
+        intercepted(joins + [call.layer for call in leading], replacement),
     ):
         graph.function = tf.function(forward, autograph=False).get_concrete_function(spec, *specs)
     operations = [trace.canonical(tensor).op.name for tensor in graph.function.outputs]

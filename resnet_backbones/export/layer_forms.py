@@ -29,8 +29,8 @@ def plain_form(layer: Any) -> Callable[..., Any] | None:
     """
     if isinstance(layer, keras.layers.Dense) and type(layer).call is keras.layers.Dense.call:
         own = own_call(layer)
-        return lambda inputs, *args, **more: (
-            _convolved(layer, inputs) if inputs.shape.rank == 4 else own(inputs, *args, **more)
+        return lambda layer, inputs, *args, **more: (
+            _convolved(layer, inputs) if inputs.shape.rank == 4 else own(layer, inputs, *args, **more)
         )
     return enlarged_form(layer) or any_form(layer)
 
@@ -53,7 +53,7 @@ def place_of_extreme(layer: Any) -> Callable[..., Any] | None:
     if find is None or getattr(layer, "axis", None) is None:
         return None
 
-    def call(values):
+    def call(layer, values):
         found = find(values, axis=layer.axis, output_type=tf.int32)
         return tf.expand_dims(found, layer.axis) if layer.keepdims else found
 
@@ -74,11 +74,11 @@ def resized_form(layer: Any) -> Callable[..., Any] | None:
         return kept_aspect_form(layer)
     own = own_call(layer)
 
-    def call(inputs, *_, **__):
+    def call(layer, inputs, *_, **__):
         height, width = inputs.shape[1:3]
         with tf.init_scope():  # what it makes of one row, or one column, of ones
-            rows = own(tf.eye(height)[:, :, None, None] * tf.ones((1, width, 1)))[:, :, 0, 0].numpy()
-            columns = own(tf.eye(width)[:, None, :, None] * tf.ones((height, 1, 1)))[:, 0, :, 0].numpy()
+            rows = own(layer, tf.eye(height)[:, :, None, None] * tf.ones((1, width, 1)))[:, :, 0, 0].numpy()
+            columns = own(layer, tf.eye(width)[:, None, :, None] * tf.ones((height, 1, 1)))[:, 0, :, 0].numpy()
         turned = tf.matmul(tf.transpose(inputs, (0, 2, 3, 1)), tf.constant(rows))  # batch, width, channels, rows
         turned = tf.matmul(tf.transpose(turned, (0, 3, 2, 1)), tf.constant(columns))  # batch, rows, channels, columns
         return tf.transpose(turned, (0, 1, 3, 2))
@@ -100,10 +100,10 @@ def kept_aspect_form(layer: Any) -> Callable[..., Any] | None:
         return None
     own, size = own_call(layer), (layer.height, layer.width)
 
-    def call(inputs, *args, **more):
+    def call(layer, inputs, *args, **more):
         given = inputs.shape[1:3]
         if inputs.shape.rank != 4 or None in given or getattr(layer, "data_format", "channels_last") != "channels_last":
-            return own(inputs, *args, **more)
+            return own(layer, inputs, *args, **more)
         kept = [int(np.float32(given[1 - axis] * size[axis]) / np.float32(size[1 - axis])) for axis in (0, 1)]
         if crops:
             kept = [max(1, min(of, to)) for of, to in zip(given, kept, strict=True)]
@@ -129,15 +129,15 @@ def enlarged_form(layer: Any) -> Callable[..., Any] | None:
     """
     if isinstance(layer, keras.layers.UpSampling2D):
         nearest = layer.interpolation == "nearest" and layer.data_format == "channels_last"
-        return (lambda inputs, *_, **__: _enlarged(inputs, *layer.size)) if nearest else None
+        return (lambda layer, inputs, *_, **__: _enlarged(inputs, *layer.size)) if nearest else None
     if not is_operation(layer):
         return None
+    own = own_call(layer)
     if type(layer).__name__ == "Repeat":
-        return lambda inputs: _repeated(layer.call, inputs, layer.repeats, layer.axis)
+        return lambda layer, inputs: _repeated(functools.partial(own, layer), inputs, layer.repeats, layer.axis)
     if str(getattr(layer, "symbol", None)).split(".")[-1] == "repeat":
-        call = layer.call
-        return lambda inputs, repeats, axis=None, **more: _repeated(
-            lambda values: call(values, repeats, axis=axis, **more), inputs, repeats, axis
+        return lambda layer, inputs, repeats, axis=None, **more: _repeated(
+            lambda values: own(layer, values, repeats, axis=axis, **more), inputs, repeats, axis
         )
     return None
 
@@ -158,11 +158,11 @@ def sum_form(layer: Any) -> Callable[..., Any] | None:
         return None
     own = own_call(layer)
 
-    def call(*args, **more):
+    def call(layer, *args, **more):
         parts = tf.nest.flatten(args)
         alike = not more and all(tf.is_symbolic_tensor(part) for part in parts)
         alike = alike and len({(part.shape.rank, part.dtype) for part in parts}) == 1
-        return functools.reduce(tf.add, parts) if alike else own(*args, **more)
+        return functools.reduce(tf.add, parts) if alike else own(layer, *args, **more)
 
     return call
 
@@ -180,10 +180,10 @@ def flat_form(layer: Any) -> Callable[..., Any] | None:
         return None
     own = own_call(layer)
 
-    def call(inputs, *args, **more):
+    def call(layer, inputs, *args, **more):
         if inputs.shape.rank < 5:
-            return own(inputs, *args, **more)
-        outputs = own(tf.reshape(inputs, (-1, inputs.shape[-1])), *args, **more)
+            return own(layer, inputs, *args, **more)
+        outputs = own(layer, tf.reshape(inputs, (-1, inputs.shape[-1])), *args, **more)
         return tf.reshape(outputs, (-1, *inputs.shape[1:-1], outputs.shape[-1]))
 
     return call

@@ -50,7 +50,7 @@ class Sources:
         return list({id(call.layer): call.layer for call in self._trace.calls}.values())
 
     def recorder(self, layer: Any, call: Callable[..., Any]) -> Callable[..., Any]:
-        """A call in place of the layer's own that records what it makes (for ``trace.replaced_calls``)."""
+        """A call in place of the layer's own that records what it makes (for ``interception.intercepted``)."""
 
         @tf.autograph.experimental.do_not_convert
         def recorded(*args, **kwargs):

@@ -156,13 +156,19 @@ class KeepsTraining:
                 keras.Model.trainable.fset(self, value)
 
 
-def step_by_step() -> tuple[dict[str, Any], str, Any] | None:
-    """What to replace so that recurrent layers without ``unroll``, as tf_keras' convolutional ones, have no loop.
+@contextlib.contextmanager
+def step_by_step() -> Iterator[None]:
+    """Within it, recurrent layers without ``unroll``, as tf_keras' convolutional ones, have no loop.
 
-    Returns:
-        A namespace, a name in it and its value; ``None`` in Keras 3, whose layers all have ``unroll``.
+    Keras 3's layers all have ``unroll``.
     """
     if IS_KERAS_3:
-        return None
-    backend = vars(keras.src.backend)
-    return backend, "rnn", functools.partial(backend["rnn"], unroll=True)
+        yield
+        return
+    backend = keras.src.backend
+    before = backend.rnn
+    backend.rnn = functools.partial(before, unroll=True)
+    try:
+        yield
+    finally:
+        backend.rnn = before

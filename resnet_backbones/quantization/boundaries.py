@@ -56,7 +56,8 @@ def _check_all_tracked(model: Any) -> None:
     signature = input_signature(model)
     if not others or not model.built or signature is None:
         return
-    with context.use_mode(context.CALIBRATE), context.recording() as records:
+    records: list[tuple[Any, Any]] = []
+    with context.use_mode(context.CALIBRATE), context.using(records=records):
         tf.function(lambda inputs: model(inputs, training=False), autograph=False).get_concrete_function(signature)
     names = list(dict.fromkeys(quantizer.name for quantizer, _ in records if id(quantizer) not in known))
     if names:

@@ -124,7 +124,8 @@ class _Run:
         self._observe = tf.function(lambda images: self._traced(images), autograph=False, reduce_retracing=True)
 
     def _traced(self, images):
-        with context.use_mode(context.CALIBRATE), context.recording() as records:
+        records: list[tuple[Any, Any]] = []
+        with context.use_mode(context.CALIBRATE), context.using(records=records):
             self._model(images, training=False)
         self._quantizers = [quantizer for quantizer, _ in records]
         return [_statistics(values, self._histograms) for _, values in records]

@@ -8,8 +8,11 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any
+
+import tensorflow as tf
 
 from resnet_backbones.quantization.traced_steps import apart
 
@@ -21,36 +24,77 @@ EXPORT_PLAIN = "export plain"  # the same in the layers' own forms, with kernels
 EXPORTS = (EXPORT, EXPORT_PLAIN)
 
 
-class _State(threading.local):
-    def __init__(self) -> None:
-        self.mode = QUANTIZE
-        self.view = "litert"
-        self.calls: dict[int, int] | None = None  # id(layer) -> calls seen in this pass
-        self.training: bool | None = None  # whether the outermost quantized model trains, if it was told
-        self.results: dict[tuple[int, int], tuple[Any, Any]] = {}  # (id(quantizer), id(tensor)) -> (tensor, quantized)
-        self.records: list[tuple[Any, Any]] | None = None  # (quantizer, tensor), in order of call
-        self.kernels: dict[int, Any] = {}  # id(kernel quantizer) -> the tensor that stands for its result
-        self.nudge: Callable[[Any, Any, int], Any] | None = None  # (values, size of a step, steps) -> values to round
+@dataclass(frozen=True)
+class Context:
+    """What holds for the quantized layers that a thread calls.
+
+    Attributes:
+        mode: one of the constants above.
+        view: whose file the quantized graph stands for: ``"litert"`` or ``"tensorrt"``.
+        training: whether the outermost quantized model trains; ``None`` if it was not told.
+        calls: id of a layer -> its calls in this pass; ``None`` outside of a pass.
+        results: (id of a quantizer, id of a tensor) -> the tensor, and it quantized.
+        records: in mode ``CALIBRATE``, what quantizers are given: (quantizer, tensor), in order of call.
+        given_kernels: in mode ``EXPORT_PLAIN``, id of a kernel quantizer -> the tensor that stands for its result.
+        nudge: (values, size of a step, number of steps) -> the values to round.
+        around: id of a layer -> what a call of it does in place of its ``call`` (``interception.py``).
+        own: id of a quantized layer -> what it computes within its ranges in place of its own call.
+        kernels: id of a variable -> the array that a kernel is read off in its place.
+        rounds: id of a quantizer -> a boolean tensor, whether it rounds; ``None``: all do.
+    """
+
+    mode: str = QUANTIZE
+    view: str = "litert"
+    training: bool | None = None
+    calls: dict[int, int] | None = None
+    results: dict[tuple[int, int], tuple[Any, Any]] = field(default_factory=dict)
+    records: list[tuple[Any, Any]] | None = None
+    given_kernels: Mapping[int, Any] = field(default_factory=dict)
+    nudge: Callable[[Any, Any, int], Any] | None = None
+    around: Mapping[int, Callable[..., Any]] = field(default_factory=dict)
+    own: Mapping[int, Callable[..., Any]] = field(default_factory=dict)
+    kernels: Mapping[int, Any] = field(default_factory=dict)
+    rounds: Mapping[int, Callable[[], Any]] | None = None
 
 
-_state = _State()
+class _Thread(threading.local):
+    now = Context()
+
+
+_thread = _Thread()
+
+
+def now() -> Context:
+    """What holds in this thread."""
+    return _thread.now
+
+
+@contextlib.contextmanager
+def using(**changes: Any) -> Iterator[None]:
+    """Within it, in this thread, fields of the :class:`Context` have other values."""
+    before = _thread.now
+    try:
+        _thread.now = replace(before, **changes)
+        yield
+    finally:
+        _thread.now = before
 
 
 def mode() -> str:
     """The running mode: one of the constants above."""
-    return _state.mode
+    return _thread.now.mode
 
 
 @contextlib.contextmanager
 def use_mode(new_mode: str) -> Iterator[None]:
     """Within it, quantized layers of this thread work in another mode, in ``predict``, ``evaluate`` and ``fit`` too."""
-    with _switched("mode", new_mode):
+    with _apart_from(mode() == new_mode), using(mode=new_mode):
         yield
 
 
 def view() -> str:
     """Whose file the quantized graph stands for: ``"litert"`` or ``"tensorrt"``."""
-    return _state.view
+    return now().view
 
 
 @contextlib.contextmanager
@@ -65,25 +109,18 @@ def use_view(new_view: str) -> Iterator[None]:
     """
     if new_view not in ("litert", "tensorrt"):
         raise ValueError(f"A view is 'litert' or 'tensorrt', got {new_view!r}.")
-    with _switched("view", new_view):
+    with _apart_from(view() == new_view), using(view=new_view):
         yield
 
 
-@contextlib.contextmanager
-def _switched(name: str, value: str) -> Iterator[None]:
-    """Within it, the mode or the view is another one, and what was traced under this one stays apart."""
-    previous = getattr(_state, name)
-    with apart() if value != previous else contextlib.nullcontext():
-        setattr(_state, name, value)
-        try:
-            yield
-        finally:
-            setattr(_state, name, previous)
+def _apart_from(same: bool) -> contextlib.AbstractContextManager[None]:
+    """What was traced in one mode or view stays apart from what is traced in another."""
+    return contextlib.nullcontext() if same else apart()
 
 
 def rounds_biases() -> bool:
     """Whether biases are rounded as LiteRT's kernels hold them."""
-    return _state.mode == QUANTIZE and _state.view == "litert"
+    return mode() == QUANTIZE and view() == "litert" and now().rounds is None
 
 
 @contextlib.contextmanager
@@ -93,31 +130,17 @@ def one_pass(training: Any = None) -> Iterator[None]:
     Args:
         training: what the model was called with.
     """
-    if _state.calls is not None:  # a quantized model inside a quantized model: the outer one counts
+    if now().calls is not None:  # a quantized model inside a quantized model: the outer one counts
         yield
         return
-    known = bool(training) if isinstance(training, (bool, int)) else _state.training
-    try:
-        _state.calls, _state.results = {}, {}
-        with _training(known):
-            yield
-    finally:
-        _state.calls, _state.results = None, {}
+    known = bool(training) if isinstance(training, (bool, int)) else now().training
+    with using(calls={}, results={}, training=known):
+        yield
 
 
 def train_step() -> contextlib.AbstractContextManager[None]:
     """Within it, a quantized model trains, unless it is called with ``training=False``."""
-    return _training(True)
-
-
-@contextlib.contextmanager
-def _training(training: bool | None) -> Iterator[None]:
-    previous = _state.training
-    try:
-        _state.training = training
-        yield
-    finally:
-        _state.training = previous
+    return using(training=True)
 
 
 def trains(training: Any) -> Any:
@@ -128,77 +151,53 @@ def trains(training: Any) -> Any:
     Args:
         training: what to take where the model was not told.
     """
-    return training if _state.training is None else _state.training
+    known = now().training
+    return training if known is None else known
 
 
 def call_index(layer: Any, call_sites: int) -> int:
     """Which of its ``call_sites`` calls this is for ``layer`` in the running pass (0 outside of one)."""
-    if call_sites == 1 or _state.calls is None:
+    calls = now().calls
+    if call_sites == 1 or calls is None:
         return 0
-    index = _state.calls.get(id(layer), 0)
-    _state.calls[id(layer)] = index + 1
+    index = calls.get(id(layer), 0)
+    calls[id(layer)] = index + 1
     return index % call_sites
 
 
 def quantized_once(quantizer: Any, tensor: Any) -> Any:
     """``quantizer(tensor)``, computed once a pass for a tensor that several layers read."""
-    if _state.calls is None:
+    results = now().results
+    if now().calls is None:
         return quantizer(tensor)
     key = id(quantizer), id(tensor)
-    if key not in _state.results:
-        _state.results[key] = tensor, quantizer(tensor)  # keeping the tensor keeps its id from being reused
-    return _state.results[key][1]
-
-
-@contextlib.contextmanager
-def recording() -> Iterator[list[tuple[Any, Any]]]:
-    """Within it, in mode ``CALIBRATE``, every quantizer adds (itself, the tensor it was given) to the list yielded."""
-    previous, _state.records = _state.records, []
-    try:
-        yield _state.records
-    finally:
-        _state.records = previous
+    if key not in results:
+        results[key] = tensor, quantizer(tensor)  # keeping the tensor keeps its id from being reused
+    return results[key][1]
 
 
 def record(quantizer: Any, tensor: Any) -> None:
-    """Adds to the running :func:`recording`, if there is one."""
-    if _state.records is not None:
-        _state.records.append((quantizer, tensor))
-
-
-@contextlib.contextmanager
-def given_kernels(kernels: dict[int, Any]) -> Iterator[None]:
-    """Within it, in mode ``EXPORT_PLAIN``, quantized kernels are these tensors.
-
-    Args:
-        kernels: id of a kernel quantizer -> tensor of the kernel's shape.
-    """
-    previous, _state.kernels = _state.kernels, kernels
-    try:
-        yield
-    finally:
-        _state.kernels = previous
-
-
-def given_kernel(quantizer: Any) -> Any:
-    """The tensor that stands for what ``quantizer`` makes of its kernel, within :func:`given_kernels`."""
-    return _state.kernels[id(quantizer)]
-
-
-@contextlib.contextmanager
-def use_nudge(nudge: Callable[[Any, Any, int], Any]) -> Iterator[None]:
-    """Within it, activations are moved before they are rounded.
-
-    Args:
-        nudge: takes values, the size of their quantization step and how many there are; gives what is rounded instead.
-    """
-    previous, _state.nudge = _state.nudge, nudge
-    try:
-        yield
-    finally:
-        _state.nudge = previous
+    """Adds to the running records, if there are any."""
+    records = now().records
+    if records is not None:
+        records.append((quantizer, tensor))
 
 
 def nudged(values: Any, low: Any, high: Any, steps: int) -> Any:
-    """What :func:`use_nudge` makes of the values that are about to be rounded in a range of so many steps."""
-    return values if _state.nudge is None else _state.nudge(values, (high - low) / steps, steps)
+    """The values that are about to be rounded in a range of so many steps, moved as the context says."""
+    nudge = now().nudge
+    return values if nudge is None else nudge(values, (high - low) / steps, steps)
+
+
+def rounded_if_chosen(quantizer: Any, rounded: Callable[[], Any], values: Any) -> Any:
+    """What a quantizer makes of values; the values where the context says that it does not round.
+
+    Args:
+        quantizer: of an activation or of a kernel.
+        rounded: function of nothing that gives the values rounded.
+        values: a tensor or a variable.
+    """
+    rounds = now().rounds
+    if rounds is None or id(quantizer) not in rounds:
+        return rounded()
+    return tf.cond(rounds[id(quantizer)](), rounded, lambda: tf.identity(tf.convert_to_tensor(values)))

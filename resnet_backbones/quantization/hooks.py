@@ -7,6 +7,7 @@ so that they are saved with the model (Keras 3's convolutions save only kernel a
 from __future__ import annotations
 
 import contextlib
+import functools
 import inspect
 from collections.abc import Iterable, Iterator
 from typing import Any
@@ -28,6 +29,7 @@ from resnet_backbones.quantization.export_forms import (
     mended_attributes,
 )
 from resnet_backbones.quantization.integer_forms import in_fewer_bits, resized_bilinearly
+from resnet_backbones.quantization.interception import call_now, called_with, intercepted, of_any
 from resnet_backbones.quantization.placement.selection import layer_labels
 from resnet_backbones.quantization.placement.sites import QuantizerSite
 from resnet_backbones.quantization.quantizers import ActivationQuantizer, BatchNormFreeze, KernelQuantizer
@@ -60,9 +62,9 @@ def hook(layer: Any, scheme: Scheme, host: Any = None) -> LayerHook:
 
 
 def own_call(layer: Any) -> Any:
-    """What a layer computes by itself, without its ranges."""
+    """What a layer computes by itself, without its ranges, as a function of the layer and what it is given."""
     found = hook_of(layer)
-    return layer.call if found is None else found._call
+    return of_any(layer, call_now(layer)) if found is None else found.own_call
 
 
 class LayerHook:
@@ -96,6 +98,11 @@ class LayerHook:
         self.freeze: BatchNormFreeze | None = None
         self.stands_alone = self.taken_apart = False
         self._call = layer.call
+
+    @property
+    def own_call(self) -> Any:
+        """What the layer computes by itself, as a function of the layer and what it is given."""
+        return context.now().own.get(id(self.layer)) or of_any(self.layer, self._call)
 
     def own_quantizer(self, index: int, port: str, site: QuantizerSite) -> ActivationQuantizer:
         """The quantizer at a point, made as a child of this layer if there is none yet.
@@ -157,13 +164,13 @@ class LayerHook:
     def call(self, *args, **kwargs):
         note_traced_step()
         if context.mode() == context.FLOAT:
-            return self._call(*args, **kwargs)
+            return self.own_call(self.layer, *args, **kwargs)
         if self.freeze is not None and len(args) > 1:  # training and mask, given by position
             names = list(inspect.signature(self._call).parameters)
             args, kwargs = args[:1], {**dict(zip(names[1:], args[1:], strict=False)), **kwargs}
         if self.freeze is not None and kwargs.get("training"):
             return self._normalize(self.freeze.frozen, args, kwargs)
-        return self._quantized(self._call, args, kwargs)
+        return self._quantized(self.own_call, args, kwargs)
 
     def _normalize(self, frozen, args, kwargs):
         """A batch norm in training mode: its statistics stop, and are used, once the switch is on."""
@@ -172,7 +179,7 @@ class LayerHook:
             fused = None if kwargs.get("mask") is not None else normalize_with_moving_statistics(self.layer, inputs)
             return self._call(inputs, **{**kwargs, "training": False}) if fused is None else fused
 
-        def switched(*args, **kwargs):
+        def switched(_, *args, **kwargs):
             return tf.cond(frozen > 0.5, lambda: still(*args, **kwargs), lambda: self._call(*args, **kwargs))
 
         return self._quantized(switched, args, kwargs)
@@ -185,7 +192,8 @@ class LayerHook:
             for attribute, (variable, quantize) in self.kernels.items():
                 at_export = context.mode() == context.EXPORT and attribute == list(self.kernels)[-1]
                 least = self.least_scale() if at_export else None
-                replaced[attribute] = tf.cast(quantize(variable, least), self.layer.compute_dtype)
+                kernel = context.now().kernels.get(id(variable), variable)
+                replaced[attribute] = tf.cast(quantize(kernel, least), self.layer.compute_dtype)
         if index in self.biases and context.rounds_biases() and not kwargs.get("training"):
             replaced.update(self.biases[index].rounded(self.layer))
         if context.mode() == context.EXPORT:
@@ -200,19 +208,19 @@ class LayerHook:
                 replaced["activation"] = self._activation(index, self.layer.activation)
             as_convolution = convolution_instead(self.layer, args, self.stands_alone, bits, fitting)
             if as_convolution is not None:
-                call, replaced = as_convolution, {}
+                call, replaced = of_any(self.layer, as_convolution), {}
         if index in self.averages and self.averages[index][0].bits > 8 and context.mode() == context.QUANTIZE:
-            call = resized_bilinearly(self.layer, call)
+            call = of_any(self.layer, resized_bilinearly(self.layer, functools.partial(call, self.layer)))
         rule = rule_of(self.layer)
         if rule is not None and rule.role == "activation":
-            call = self._activation(index, call)
+            call = of_any(self.layer, self._activation(index, functools.partial(call, self.layer)))
         before_activation = self.quantizers.get((index, "preactivation"))
         if before_activation is not None:
             activation, replaced["activation"] = self.layer.activation, tf.identity
         if (index, "between:0") in self.quantizers:
             outputs = self._in_steps(index, call, replaced, *args, **kwargs)
         else:
-            outputs = _call_with(self.layer, replaced, call, args, kwargs)
+            outputs = called_with(self.layer, replaced, call, *args, **kwargs)
         if before_activation is not None:
             outputs = self._activation(index, activation)(before_activation(outputs))
         if index in self.averages and context.mode() == context.QUANTIZE:
@@ -260,7 +268,7 @@ class LayerHook:
             return replaced[name] if name in replaced else getattr(self.layer, name)
 
         composite = rule_of(self.layer).composite  # type: ignore[union-attr]  # there are ranges inside
-        return composite.call(Steps(call, value, between), inputs)  # type: ignore[union-attr]
+        return composite.call(Steps(functools.partial(call, self.layer), value, between), inputs)  # type: ignore[union-attr]
 
     def _activation(self, index, function):
         """The activation; in the steps that LiteRT computes it in, for an export in a form it has in integers."""
@@ -309,51 +317,22 @@ class LayerHook:
         return tf.nest.pack_sequence_as((args, kwargs), flat)
 
 
-def _call_with(layer: Any, replaced: dict[str, Any], call: Any, args: Any, kwargs: Any) -> Any:
-    """Calls the layer with some of its attributes replaced for just this call, past Keras' attribute tracking.
-
-    No quantizer may run within: under ``tf.distribute`` it waits for the other replicas, which are threads that would
-    find the attributes replaced.
-    """
-    before = {name: layer.__dict__[name] for name in replaced}
-    layer.__dict__.update(replaced)
-    try:
-        return call(*args, **kwargs)
-    finally:
-        layer.__dict__.update(before)
-
-
 @contextlib.contextmanager
 def own_calls_replaced(calls: Iterable[tuple[Any, Any]]) -> Iterator[None]:
-    """Within it, layers compute something else; their ranges stay where they are.
+    """Within it, in this thread, layers compute something else; their ranges stay where they are.
 
     Args:
-        calls: layers or bare operations, each with what to call in place of its own ``call``.
+        calls: layers or bare operations, each with what to call in place of its own ``call``: a function of the layer
+            and what it is given.
     """
-    with contextlib.ExitStack() as stack:
-        for layer, call in calls:
-            found = hook_of(layer)
-            values = layer.__dict__ if found is None else found.__dict__
-            stack.enter_context(item_replaced(values, "call" if found is None else "_call", call))
+    replaced = {id(layer): (layer, call) for layer, call in calls}
+    hooked = {key: call for key, (layer, call) in replaced.items() if hook_of(layer) is not None}
+    others = [layer for key, (layer, _) in replaced.items() if key not in hooked]
+    with (
+        context.using(own={**context.now().own, **hooked}),
+        intercepted(others, lambda layer, _: functools.partial(replaced[id(layer)][1], layer)),
+    ):
         yield
-
-
-@contextlib.contextmanager
-def item_replaced(values: dict[str, Any], name: str, value: Any) -> Iterator[None]:
-    """Within it, an entry of a dictionary is another.
-
-    Args:
-        values: the dictionary, e.g. the attributes of a layer, past Keras' attribute tracking.
-        name: of the entry; it need not be there.
-        value: to use instead.
-    """
-    before = {name: values[name]} if name in values else {}
-    values[name] = value
-    try:
-        yield
-    finally:
-        del values[name]
-        values.update(before)
 
 
 def hooks_of(model: Any) -> list[LayerHook]:

@@ -137,6 +137,9 @@ class ActivationQuantizer(keras.layers.Layer):
         """
         if self.litert_only and context.view() == "tensorrt":
             return values
+        return context.rounded_if_chosen(self, lambda: self._in_steps(values, smaller), values)
+
+    def _in_steps(self, values, smaller):
         step = self.step() * BEYOND_HALVES ** max(0, smaller - 1)
         lowest = tf.minimum(tf.convert_to_tensor(self.range_min), 0.0)
         zero = 0.0 if self._narrow else -(2.0 ** (self.bits - 1)) - tf.round(lowest / step)
@@ -198,7 +201,9 @@ class ActivationQuantizer(keras.layers.Layer):
             return inputs
         if self.litert_only and context.view() == "tensorrt":
             return inputs
-        training = context.trains(training)
+        return context.rounded_if_chosen(self, lambda: self._rounded(inputs, context.trains(training), observe), inputs)
+
+    def _rounded(self, inputs, training, observe):
         values = tf.cast(inputs, tf.float32)
         if context.mode() in context.EXPORTS:
             low, high = (tf.constant(bound, tf.float32) for bound in self.range())

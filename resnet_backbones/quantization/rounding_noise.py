@@ -47,5 +47,5 @@ def rounding_noise(seed: int) -> Iterator[None]:
             values *= 1.0 + FACTOR_16 * generator.uniform(tf.shape(values)[-1:], -1.0, 1.0)
         return values + shift * generator.uniform(tf.shape(values), -1.0, 1.0)
 
-    with context.use_nudge(nudge):
+    with context.using(nudge=nudge):
         yield

@@ -18,6 +18,7 @@ import tensorflow as tf
 from resnet_backbones.errors import raised_here
 from resnet_backbones.keras_compat import input_signature
 from resnet_backbones.quantization import context
+from resnet_backbones.quantization.interception import intercepted
 from resnet_backbones.quantization.leaves import leaves_of
 
 _ALIASES = frozenset({"Identity", "Cast", "StopGradient"})  # the same tensor under another name or precision
@@ -124,7 +125,7 @@ class Trace:
             return outputs
 
         leaves, composites = leaves_of(model, quantization)
-        with context.use_mode(context.FLOAT), replaced_calls([*leaves, *composites], recorder):
+        with context.use_mode(context.FLOAT), intercepted([*leaves, *composites], recorder):
             try:
                 self._function = tf.function(forward, autograph=False).get_concrete_function(signature)
             except Exception as error:
@@ -270,23 +271,3 @@ def _makes_floats(operation: tf.Operation) -> bool:
 def _interned(tensor: tf.Tensor) -> tf.Tensor:
     """One Python object per graph tensor: TensorFlow keeps them in ``op.outputs``."""
     return tensor.op.outputs[tensor.value_index]
-
-
-class replaced_calls:
-    """Within it, each layer's ``call`` is ``make(layer, its call)``."""
-
-    def __init__(self, layers: list[Any], make: Any) -> None:
-        self._layers, self._make = layers, make
-
-    def __enter__(self) -> None:
-        self._before = [layer.__dict__.get("call") for layer in self._layers]
-        calls = [self._make(layer, layer.call) for layer in self._layers]  # all or, if interrupted, none is set
-        for layer, call in zip(self._layers, calls, strict=True):
-            layer.__dict__["call"] = call
-
-    def __exit__(self, *exception: object) -> None:
-        for layer, call in zip(self._layers, self._before, strict=True):
-            if call is None:
-                del layer.__dict__["call"]
-            else:
-                layer.__dict__["call"] = call

@@ -13,7 +13,7 @@ from resnet_backbones.keras_compat import keras
 from resnet_backbones.quantization import context, hooks_of, quantize_aware, quantize_post_training, quantizers_of
 from resnet_backbones.quantization.analysis import analyse
 from resnet_backbones.quantization.analysis.suggestions import suggest_exclusions
-from resnet_backbones.quantization.analysis.switches import Switches
+from resnet_backbones.quantization.analysis.switches import switching
 from tests.quantization.saving_cases import CASES, IMAGES, quantized, subclassed
 from tests.support import training
 
@@ -175,7 +175,7 @@ def test_switches_leave_nothing_behind():
     attributes = [sorted(vars(quantizer)) for quantizer in quantizers_of(model)]
     with context.use_mode(context.FLOAT):
         exact = np.asarray(model(IMAGES))
-    with Switches(model) as switches:
+    with switching(model) as switches:
         np.testing.assert_array_equal(np.asarray(model(IMAGES)), expected)
         switches.only(())
         np.testing.assert_allclose(np.asarray(model(IMAGES)), exact, atol=1e-6)

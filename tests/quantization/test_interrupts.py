@@ -69,7 +69,6 @@ def calls_of_ours(work, interrupted_at=None):
 
 
 def facts(model):
-    state = context._state
     return {
         "class": type(model),
         "attributes": [  # but for those in which TensorFlow notes what it tracks
@@ -78,7 +77,7 @@ def facts(model):
         ],
         "calls": [layer.__dict__.get("call") for layer in model._flatten_layers()],
         "hooks": len(hooks_of(model)),
-        "context": (state.mode, state.view, state.calls, state.training, state.records, state.nudge),
+        "context": context.now(),
         "arrays": [array.tolist() for array in (*model.get_weights(), np.asarray(model(IMAGES, training=False)))],
     }
 

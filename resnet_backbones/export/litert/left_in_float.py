@@ -42,15 +42,15 @@ def float_forms(model: Any) -> Callable[[Any], Callable[..., Any] | None]:
         own = resized_form(layer) or own_call(layer)
 
         @tf.autograph.experimental.do_not_convert
-        def computed_in_float(*args, **kwargs):
+        def computed_in_float(layer, *args, **kwargs):
             if tf.executing_eagerly():
-                return own(*args, **kwargs)
+                return own(layer, *args, **kwargs)
             given = tf.nest.flatten((args, kwargs))
             read = [_without_integers(value, in_float) for value in given]
             args, kwargs = tf.nest.pack_sequence_as((args, kwargs), read)
             graph = tf.compat.v1.get_default_graph()
             before = len(graph.get_operations())
-            outputs = own(*args, **kwargs)
+            outputs = own(layer, *args, **kwargs)
             in_float.update(operation.name for operation in graph.get_operations()[before:])
             detours = {one.name: value for one, value in zip(read, given, strict=True) if one is not value}
 

@@ -37,12 +37,12 @@ def number_form(layer: Any) -> Callable[..., Any] | None:
         return sum_form(layer)
     own = sum_form(layer) or own_call(layer)
 
-    def call(*args, **more):
+    def call(layer, *args, **more):
         given = [*args, *(more[key] for key in sorted(more) if key != "name")]
         numbers = [_number(value) for value in given]
         tensors = [value for value, number in zip(given, numbers, strict=True) if number is None]
         if len(given) != 2 or len(tensors) != 1 or not _has_16_bits(tensors[0]):
-            return own(*args, **more)
+            return own(layer, *args, **more)
         if name == "add":
             (number,) = (number for number in numbers if number is not None)
             return tensors[0] - _in_16_bits(-number)

@@ -8,7 +8,8 @@ from typing import Any
 
 from resnet_backbones.keras_compat import keras
 from resnet_backbones.keras_compat.models import step_by_step
-from resnet_backbones.quantization.hooks import item_replaced
+from resnet_backbones.quantization.hooks import own_call, own_calls_replaced
+from resnet_backbones.quantization.interception import called_with
 
 _OPTIMISED = "_could_use_gpu_kernel"  # of tf_keras: a function of its own in place of the loop
 
@@ -20,12 +21,10 @@ def recurrent_layers_unrolled(model: Any) -> Iterator[None]:
     Args:
         model: a built model, whose sequences have a fixed length.
     """
-    with contextlib.ExitStack() as replaced:
-        if (without_unroll := step_by_step()) is not None:
-            replaced.enter_context(item_replaced(*without_unroll))
-        for layer in model._flatten_layers():
-            if isinstance(layer, keras.layers.RNN):
-                replaced.enter_context(item_replaced(layer.__dict__, "unroll", True))
-                if _OPTIMISED in layer.__dict__:
-                    replaced.enter_context(item_replaced(layer.__dict__, _OPTIMISED, False))
+    layers = [layer for layer in model._flatten_layers() if isinstance(layer, keras.layers.RNN)]
+    with step_by_step(), own_calls_replaced((layer, _unrolled(own_call(layer))) for layer in layers):
         yield
+
+
+def _unrolled(own: Any) -> Any:
+    return lambda layer, *args, **kwargs: called_with(layer, {"unroll": True, _OPTIMISED: False}, own, *args, **kwargs)

@@ -11,8 +11,9 @@ import tensorflow as tf
 
 from resnet_backbones.export.contents import Census, Intermediates
 from resnet_backbones.export.sources import Sources
+from resnet_backbones.quantization.interception import intercepted
 from resnet_backbones.quantization.rules import role_of
-from resnet_backbones.quantization.trace import LeafCall, replaced_calls
+from resnet_backbones.quantization.trace import LeafCall
 
 #: dB of a tensor without any error.
 EXACT = 200.0
@@ -104,7 +105,7 @@ def _returned(model: Any, images: np.ndarray, wanted: set[LeafCall], sources: So
 
         return recorded
 
-    with replaced_calls(sources.layers, recorder):
+    with intercepted(sources.layers, recorder):
         model(images)
     return returned
 

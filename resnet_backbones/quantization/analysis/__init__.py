@@ -11,11 +11,11 @@ from tqdm.auto import tqdm
 
 from resnet_backbones.quantization import context
 from resnet_backbones.quantization.analysis.report import NO_ERROR, LayerError, QuantizationReport
-from resnet_backbones.quantization.analysis.switches import Source, Switches
+from resnet_backbones.quantization.analysis.switches import Source, Switches, switching
 from resnet_backbones.quantization.calibration import image_batches
 from resnet_backbones.quantization.hooks import hooks_of, quantizers_of, range_labels
+from resnet_backbones.quantization.interception import intercepted
 from resnet_backbones.quantization.placement.selection import layer_labels
-from resnet_backbones.quantization.trace import replaced_calls
 
 
 def analyse(model: Any, data: Any, *, batch_size: int = 16) -> QuantizationReport:
@@ -45,7 +45,7 @@ def analyse(model: Any, data: Any, *, batch_size: int = 16) -> QuantizationRepor
     if not batches:
         raise ValueError("The data is empty, so there is nothing to measure errors on.")
     calls = _errors_at_calls(model, batches)
-    with Switches(model) as switches:
+    with switching(model) as switches:
         noise = noise_of(model, switches, batches, [[source] for source in switches.sources] + [switches.sources])
     by_source = dict(zip(switches.sources, noise, strict=False))
     paths = layer_labels(model)
@@ -135,7 +135,7 @@ def _errors_at_calls(model: Any, batches: Sequence[Any]) -> dict[tuple[int, int]
 
             return recorded
 
-        with context.use_mode(mode), replaced_calls(hooked, recorder):
+        with context.use_mode(mode), intercepted(hooked, recorder):
             model(images, training=False)
         return found
 

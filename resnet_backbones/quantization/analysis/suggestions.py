@@ -10,7 +10,7 @@ from tqdm.auto import tqdm
 
 from resnet_backbones._util.text import as_text, table
 from resnet_backbones.quantization.analysis import check_calibrated, decibel, noise_of
-from resnet_backbones.quantization.analysis.switches import Source, Switches
+from resnet_backbones.quantization.analysis.switches import Source, switching
 from resnet_backbones.quantization.analysis.trials import Trials
 from resnet_backbones.quantization.calibration import image_batches
 from resnet_backbones.quantization.model import quantization_of
@@ -118,7 +118,7 @@ def suggest_exclusions(
     if not batches:
         raise ValueError("The data is empty, so there is nothing to measure sensitivity on.")
     trials = Trials(model, leave)
-    with Switches(model) as switches:
+    with switching(model) as switches:
         noise = noise_of(model, switches, batches, [[source] for source in switches.sources])
 
         def score(rounding: Sequence[Source]) -> float:

@@ -9,11 +9,12 @@ import tensorflow as tf
 from resnet_backbones.keras_compat import keras
 from resnet_backbones.layers.feature_maps import ChannelSlice
 from resnet_backbones.quantization import context
+from resnet_backbones.quantization.interception import intercepted
 from resnet_backbones.quantization.placement.parts import OutputParts
 from resnet_backbones.quantization.placement.selection import layer_patterns
 from resnet_backbones.quantization.rules import activation_name, rule_of
 from resnet_backbones.quantization.rules import concatenates as layer_concatenates
-from resnet_backbones.quantization.trace import LeafCall, Trace, replaced_calls
+from resnet_backbones.quantization.trace import LeafCall, Trace
 
 AVERAGED = (keras.layers.AveragePooling2D, keras.layers.GlobalAveragePooling2D)
 _RESIZED = (keras.layers.Resizing, keras.layers.UpSampling2D)
@@ -70,7 +71,7 @@ def _mixes_parts(trace: Trace, joins: list[LeafCall]) -> bool:
             except ValueError:
                 mixed = True
 
-    with context.use_mode(context.FLOAT), replaced_calls([call.layer for call in joins], parts.replacement):
+    with context.use_mode(context.FLOAT), intercepted([call.layer for call in joins], parts.replacement):
         tf.function(forward, autograph=False).get_concrete_function(specs)
     return mixed
 
