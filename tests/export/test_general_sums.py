@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from tensorflow.lite.python import schema_py_generated as schema
+from ai_edge_litert import schema_py_generated as schema
 
 import resnet_backbones as rb
 from resnet_backbones.export.litert.flatbuffer import kind_of, read_model

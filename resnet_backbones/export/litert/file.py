@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from tensorflow.lite.python import schema_py_generated as schema
+from ai_edge_litert import schema_py_generated as schema
 
 from resnet_backbones.export.contents import FileKernel
 from resnet_backbones.export.litert.flatbuffer import kind_of, read_model

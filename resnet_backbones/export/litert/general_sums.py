@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from tensorflow.lite.python import schema_py_generated as schema
+from ai_edge_litert import schema_py_generated as schema
 
 from resnet_backbones.export.litert.flatbuffer import kind_of, read_model, write_model
 

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 import tensorflow as tf
-from tensorflow.lite.python import schema_py_generated as schema
+from ai_edge_litert import schema_py_generated as schema
 
 from resnet_backbones.export.layer_forms import resized_form
 from resnet_backbones.export.litert.flatbuffer import kind_of, read_model, write_model

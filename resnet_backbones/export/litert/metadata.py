@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from tensorflow.lite.python import schema_py_generated as schema
+from ai_edge_litert import schema_py_generated as schema
 
 from resnet_backbones.export.litert.flatbuffer import Appender, read_model, write_model
 from resnet_backbones.runtime.outputs import part_names

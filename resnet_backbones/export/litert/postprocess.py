@@ -11,7 +11,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from tensorflow.lite.python import schema_py_generated as schema
+from ai_edge_litert import schema_py_generated as schema
 
 from resnet_backbones.export.detections import OUTPUTS, detection_facts
 from resnet_backbones.export.graph import ExportGraph
