@@ -11,10 +11,11 @@ import pytest
 import resnet_backbones as rb
 from resnet_backbones.keras_compat import keras
 from tests.support.nets import images, randomise
+from tests.support.processes import in_threads
 
 layers = keras.layers
 IMAGES = images(4, 12, 12, 3)
-THREADS, CALLS = 4, 12
+CALLS = 12
 
 
 def network():
@@ -35,31 +36,17 @@ def quick_turns():
     sys.setswitchinterval(before)
 
 
-def at_once(work):
-    """Runs ``work`` in several threads at once; what it raised in any is raised here."""
-    start, errors = threading.Barrier(THREADS), []
-
-    def run():
-        start.wait()
-        try:
-            for _ in range(CALLS):
-                work()
-        except BaseException as error:
-            errors.append(error)
-
-    threads = [threading.Thread(target=run) for _ in range(THREADS)]
-    [thread.start() for thread in threads]
-    [thread.join() for thread in threads]
-    if errors:
-        raise errors[0]
-
-
 @pytest.mark.parametrize("scheme", ["edge_int8", "gpu_int8"])
 def test_eager_calls_leave_the_layers_as_they_are(scheme, quick_turns):
     model = rb.quantize_post_training(network(), scheme, calibration_data=IMAGES)
     expected = np.asarray(model(IMAGES, training=False))
     before = [dict(layer.__dict__) for layer in model._flatten_layers()]
-    at_once(lambda: np.testing.assert_array_equal(model(IMAGES, training=False), expected))
+
+    def call():
+        for _ in range(CALLS):
+            np.testing.assert_array_equal(model(IMAGES, training=False), expected)
+
+    in_threads(call)
     for layer, attributes in zip(model._flatten_layers(), before, strict=True):
         changed = [name for name, value in attributes.items() if layer.__dict__.get(name) is not value]
         assert not [name for name in changed if not name.startswith("_self_")], layer.name

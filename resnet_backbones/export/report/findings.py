@@ -21,14 +21,14 @@ COMPARE = (
 )
 
 
-class Finding(NamedTuple):
+class Failure(NamedTuple):
     """Something that does not pass, in words, and what to do next."""
 
     failure: str
     remedy: str
 
 
-def findings(report: ExportFacts) -> list[Finding]:
+def findings(report: ExportFacts) -> list[Failure]:
     """List the failures of a report, each with its remedy; an empty list means that every measurement passes.
 
     Args:
@@ -63,7 +63,7 @@ def verdict(report: ExportFacts) -> str:
     return "PASSED"
 
 
-def _of_the_share(report: ExportFacts) -> list[Finding]:
+def _of_the_share(report: ExportFacts) -> list[Failure]:
     if report.precision not in QUANTIZED:
         return []
     found = []
@@ -74,11 +74,11 @@ def _of_the_share(report: ExportFacts) -> list[Finding]:
             f"{100 * report.int8_share_wanted:.0f} % are wanted"
             + (f" of all but the {100 * by_choice:.2f} % left in float by choice" if by_choice else "")
         )
-        found.append(Finding(failure, _put_in_integers(report)))
+        found.append(Failure(failure, _put_in_integers(report)))
     if report.census.opaque:
         names = ", ".join(sorted({operator.kind for operator in report.census.opaque}))
         found.append(
-            Finding(
+            Failure(
                 f"how much {names} compute, and in which type, is not known; it counts as float",
                 f"Export a model without {names}: unroll=True makes plain operators of a recurrent layer's loop; "
                 "else export the layers before it, and compute the rest where the file runs.",
@@ -110,8 +110,8 @@ def _put_in_integers(report: ExportFacts) -> str:
     )
 
 
-def _of_outputs(report: ExportFacts) -> list[Finding]:
-    return [Finding(failure, _bring_together(report, one)) for one in report.parity for failure in one.failures]
+def _of_outputs(report: ExportFacts) -> list[Failure]:
+    return [Failure(failure, _bring_together(report, one)) for one in report.parity for failure in one.failures]
 
 
 def _bring_together(report: ExportFacts, entry: OutputParity) -> str:
@@ -146,21 +146,21 @@ def _bring_together(report: ExportFacts, entry: OutputParity) -> str:
     return " ".join(steps)
 
 
-def _of_kernels(report: ExportFacts) -> list[Finding]:
+def _of_kernels(report: ExportFacts) -> list[Failure]:
     kernels = report.kernels
     if kernels is None:
         return []
     found = []
     if kernels.different:
         failure = f"{len(kernels.different)} kernels are not those of Keras (first: {kernels.different[0]})"
-        found.append(Finding(failure, _write_again(kernels.different)))
+        found.append(Failure(failure, _write_again(kernels.different)))
     if kernels.missing:
         failure = f"{len(kernels.missing)} kernels were not found in the file (first: {kernels.missing[0]})"
         owners = [name.rpartition(".")[0] for name in kernels.missing]
-        found.append(Finding(failure, _write_again(owners)))
+        found.append(Failure(failure, _write_again(owners)))
     if kernels.scale_error > SCALE_ERROR:
         failure = f"kernel scales differ by up to {kernels.scale_error:.2g}, {SCALE_ERROR:.0e} is allowed"
-        found.append(Finding(failure, _write_again([])))
+        found.append(Failure(failure, _write_again([])))
     return found
 
 

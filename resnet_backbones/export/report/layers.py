@@ -9,14 +9,12 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from resnet_backbones._util.noise import cosine, decibel, relative_noise
 from resnet_backbones.export.contents import Census, Intermediates
 from resnet_backbones.export.sources import Sources
 from resnet_backbones.quantization.interception import intercepted
 from resnet_backbones.quantization.rules import role_of
 from resnet_backbones.quantization.trace import LeafCall
-
-#: dB of a tensor without any error.
-EXACT = 200.0
 
 
 @dataclass(frozen=True)
@@ -68,14 +66,14 @@ def compare_layers(
         for name, call in taps.items():
             if name in found and call in expected:
                 sums[name] = sums.get(name, np.zeros(4)) + _sums(expected[call], *found[name])
-    noise = {name: _relative(*values) for name, values in sums.items()}
+    noise = {name: relative_noise(*values[:2]) for name, values in sums.items()}
     before = _noise_before(noise, census)
     return [
         LayerParity(
             _label(name, taps[name], sources, census),
-            _decibel(noise[name]),
-            _cosine(*sums[name]),
-            _decibel(noise[name] - before[name]),
+            decibel(noise[name]),
+            cosine(*sums[name][[0, 2, 3]]),
+            decibel(noise[name] - before[name]),
         )
         for name in noise
     ]
@@ -117,19 +115,6 @@ def _sums(expected: np.ndarray, found: np.ndarray, step: float | None) -> np.nda
         signal = np.round(signal / step) * step
     value = found.astype(np.float64)
     return np.array([np.sum(signal**2), np.sum((value - signal) ** 2), np.sum(signal * value), np.sum(value**2)])
-
-
-def _relative(signal: float, noise: float, *_: float) -> float:
-    return float(noise / signal) if signal else float(noise > 0)
-
-
-def _decibel(noise: float) -> float:
-    return EXACT if noise <= 10 ** (-EXACT / 10) else float(-10 * np.log10(noise))
-
-
-def _cosine(signal: float, _: float, product: float, power: float) -> float:
-    norm = np.sqrt(signal * power)
-    return float(product / norm) if norm else float(signal == power)
 
 
 def _noise_before(noise: dict[str, float], census: Census) -> dict[str, float]:

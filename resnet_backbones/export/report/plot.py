@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from resnet_backbones._util.files import beside, written_whole
+from resnet_backbones._util.noise import NO_ERROR
 from resnet_backbones.errors import needed
 from resnet_backbones.export.report.facts import ExportFacts
 from resnet_backbones.export.report.findings import passes
-from resnet_backbones.export.report.layers import EXACT
 from resnet_backbones.export.request import QUANTIZED
 
 _MOST_LAYERS = 80  # those where most error enters
@@ -124,7 +124,7 @@ def _layers(report: ExportFacts, ax: Any) -> None:
     ax.scatter(enters, places, s=14, color=_OTHER, zorder=3, label="of the error that enters here")
     ax.set_yticks(places, [_label(entry.layer) for entry in rows], family="monospace")
     ax.set_ylim(-0.6, len(rows) - 0.4)
-    farthest = max([entry.sqnr for entry in rows if entry.sqnr < EXACT], default=EXACT)
+    farthest = max([entry.sqnr for entry in rows if entry.sqnr < NO_ERROR], default=NO_ERROR)
     ax.set_xlim(0, 1.1 * farthest if report.precision not in QUANTIZED else min(_FARTHEST, 1.1 * farthest))
     shown = (
         f", the {len(rows)} of {len(report.layers)} where most error enters" if len(rows) < len(report.layers) else ""

@@ -23,7 +23,7 @@ _TAIL = 60  # characters of a tensor's name; its end says most
 
 
 @dataclass(frozen=True)
-class _Table:
+class _Section:
     title: str
     head: tuple[str, ...]
     rows: Sequence[tuple[str, ...]]
@@ -114,31 +114,31 @@ def _next_steps(report: ExportFacts, heading: str = "") -> list[str]:
     return [f"{heading}What to do", "", *(f"- {step}" for step in steps)] if steps else []
 
 
-def _tables(report: ExportFacts) -> Iterator[_Table]:
+def _tables(report: ExportFacts) -> Iterator[_Section]:
     operators = sorted(report.operators.items(), key=lambda item: -item[1])
     if operators:
         rows: list[tuple[str, ...]] = [(kind, dtype, str(count)) for (kind, dtype), count in operators]
-        yield _Table("Operators", ("operator", "type", "count"), rows)
+        yield _Section("Operators", ("operator", "type", "count"), rows)
     if report.precision in QUANTIZED and report.float_operators:
         rows = [(name[-_TAIL:], reason) for name, reason in report.float_operators.items()]
-        yield _Table("Not int8", ("output tensor", "why"), rows)
+        yield _Section("Not int8", ("output tensor", "why"), rows)
     if report.parity:
         yield _parity(report)
     if report.layers:
         yield _layers(report)
     if report.latency:
         rows = [(e.name, str(e.threads), f"{e.minimum:.2f}", f"{e.median:.2f}", str(e.runs)) for e in report.latency]
-        yield _Table("Latency on this machine, in turns", ("file", "threads", "least ms", "median ms", "runs"), rows)
+        yield _Section("Latency on this machine, in turns", ("file", "threads", "least ms", "median ms", "runs"), rows)
 
 
-def _parity(report: ExportFacts) -> _Table:
+def _parity(report: ExportFacts) -> _Section:
     unit = "steps" if report.precision in QUANTIZED else "float32"
     head = ("output", "values", f"max ({unit})", f"mean ({unit})", "within 2 steps", "cosine")
     rows = []
     for output in report.parity:
         rows.append(_parity_row(output.name, output))
         rows += [_parity_row("  Keras against itself", run) for run in output.of_itself]
-    return _Table("Against Keras", head, rows)
+    return _Section("Against Keras", head, rows)
 
 
 def _parity_row(name: str, entry: OutputParity) -> tuple[str, ...]:
@@ -146,8 +146,8 @@ def _parity_row(name: str, entry: OutputParity) -> tuple[str, ...]:
     return name, str(entry.values), f"{entry.max_steps:.3g}", f"{entry.mean_steps:.3g}", share, f"{entry.cosine:.6f}"
 
 
-def _layers(report: ExportFacts) -> _Table:
+def _layers(report: ExportFacts) -> _Section:
     worst = sorted(report.layers, key=lambda entry: entry.added)[:_MOST_LAYERS]
     rows = [(e.layer, f"{e.added:.1f}", f"{e.sqnr:.1f}", f"{e.cosine:.6f}") for e in worst]
     title = f"Where error enters: {len(worst)} of {len(report.layers)} layer calls, worst first"
-    return _Table(title, ("layer", "enters here, dB", "SQNR, dB", "cosine"), rows)
+    return _Section(title, ("layer", "enters here, dB", "SQNR, dB", "cosine"), rows)

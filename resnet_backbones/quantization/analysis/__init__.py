@@ -9,9 +9,10 @@ import numpy as np
 import tensorflow as tf
 from tqdm.auto import tqdm
 
+from resnet_backbones._util.noise import cosine, decibel, relative_noise
 from resnet_backbones.quantization import context
-from resnet_backbones.quantization.analysis.report import NO_ERROR, LayerError, QuantizationReport
-from resnet_backbones.quantization.analysis.switches import Source, Switches, switching
+from resnet_backbones.quantization.analysis.report import LayerError, QuantizationReport
+from resnet_backbones.quantization.analysis.switches import RoundingSource, Switches, switching
 from resnet_backbones.quantization.calibration import image_batches
 from resnet_backbones.quantization.hooks import hooks_of, quantizers_of, range_labels
 from resnet_backbones.quantization.interception import intercepted
@@ -55,7 +56,7 @@ def analyse(model: Any, data: Any, *, batch_size: int = 16) -> QuantizationRepor
             if (id(hook.layer), index) not in calls:
                 continue
             path = paths[id(hook.layer)]
-            kernel = by_source.get(Source(hook.layer, None, "kernel"))
+            kernel = by_source.get(RoundingSource(hook.layer, None, "kernel"))
             of_ranges = [value for key, value in by_source.items() if (key.layer, key.call) == (hook.layer, index)]
             if kernel is not None or of_ranges:
                 ranges = sum(of_ranges) if of_ranges else None
@@ -85,7 +86,7 @@ def check_calibrated(model: Any) -> None:
 
 
 def noise_of(
-    model: Any, switches: Switches, batches: Sequence[Any], choices: Sequence[Sequence[Source]]
+    model: Any, switches: Switches, batches: Sequence[Any], choices: Sequence[Sequence[RoundingSource]]
 ) -> list[float]:
     """Noise at the model's outputs, relative to their signal, for each choice of what rounds.
 
@@ -106,14 +107,9 @@ def noise_of(
         for images, reference in zip(batches, expected, strict=True):
             for number, (found, wanted) in enumerate(zip(run(images), reference, strict=True)):
                 noise[number] += float(np.sum((found.numpy() - wanted) ** 2))
-        ratios = [part / whole if whole else float(part > 0) for part, whole in zip(noise, signal, strict=True)]
+        ratios = [relative_noise(whole, part) for part, whole in zip(noise, signal, strict=True)]
         results.append(float(np.mean(ratios)))
     return results
-
-
-def decibel(noise: float) -> float:
-    """The signal to noise ratio in dB, of noise relative to the signal; ``NO_ERROR`` at most."""
-    return NO_ERROR if noise <= 10 ** (-NO_ERROR / 10) else float(-10.0 * np.log10(noise))
 
 
 def _errors_at_calls(model: Any, batches: Sequence[Any]) -> dict[tuple[int, int], tuple[float, float]]:
@@ -148,8 +144,7 @@ def _errors_at_calls(model: Any, batches: Sequence[Any]) -> dict[tuple[int, int]
     totals = sum(np.array([values.numpy() for values in run(images)], "float64") for images in batches)
     errors = {}
     for key, (signal, noise, product, power) in zip(order, totals, strict=True):  # type: ignore[call-overload]
-        scale = np.sqrt(signal * power)
-        errors[key] = decibel(noise / signal if signal else float(noise > 0)), float(product / scale) if scale else 1.0
+        errors[key] = decibel(relative_noise(signal, noise)), cosine(signal, product, power)
     return errors
 
 

@@ -7,10 +7,10 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from resnet_backbones._util.files import written_whole
+from resnet_backbones._util.noise import NO_ERROR
 from resnet_backbones._util.text import as_text, table
 from resnet_backbones.errors import needed
 
-NO_ERROR = 200.0  # dB: what a layer that adds no error is given, in place of infinity
 _LONGEST = 48  # characters of a label; the end of a path says most
 
 

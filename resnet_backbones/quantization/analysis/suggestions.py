@@ -8,9 +8,10 @@ from typing import Any
 
 from tqdm.auto import tqdm
 
+from resnet_backbones._util.noise import decibel
 from resnet_backbones._util.text import as_text, table
-from resnet_backbones.quantization.analysis import check_calibrated, decibel, noise_of
-from resnet_backbones.quantization.analysis.switches import Source, switching
+from resnet_backbones.quantization.analysis import check_calibrated, noise_of
+from resnet_backbones.quantization.analysis.switches import RoundingSource, switching
 from resnet_backbones.quantization.analysis.trials import Trials
 from resnet_backbones.quantization.calibration import image_batches
 from resnet_backbones.quantization.model import quantization_of
@@ -121,7 +122,7 @@ def suggest_exclusions(
     with switching(model) as switches:
         noise = noise_of(model, switches, batches, [[source] for source in switches.sources])
 
-        def score(rounding: Sequence[Source]) -> float:
+        def score(rounding: Sequence[RoundingSource]) -> float:
             if metric is None:
                 return decibel(noise_of(model, switches, batches, [rounding])[0])
             switches.only(rounding)

@@ -17,7 +17,7 @@ from resnet_backbones.quantization.model import drop_traced_functions
 
 
 @dataclass(frozen=True)
-class Source:
+class RoundingSource:
     """One thing that rounds: the range of an activation, or the kernels of a layer.
 
     Attributes:
@@ -43,19 +43,19 @@ class Switches:
     """
 
     def __init__(self, model: Any) -> None:
-        self.sources: list[Source] = []
+        self.sources: list[RoundingSource] = []
         quantizers: list[tuple[Any, int]] = []
         for hook in hooks_of(model):
             for (index, port), quantizer in hook.owned_quantizers().items():
                 quantizers.append((quantizer, len(self.sources)))
-                self.sources.append(Source(hook.layer, index, port))
+                self.sources.append(RoundingSource(hook.layer, index, port))
             if hook.kernels:
                 quantizers += [(quantize, len(self.sources)) for _, quantize in hook.kernels.values()]
-                self.sources.append(Source(hook.layer, None, "kernel"))
+                self.sources.append(RoundingSource(hook.layer, None, "kernel"))
         self._on = tf.Variable(np.ones(len(self.sources), bool), trainable=False)
         self.rounds = {id(quantizer): functools.partial(self._is_on, number) for quantizer, number in quantizers}
 
-    def only(self, sources: Iterable[Source]) -> None:
+    def only(self, sources: Iterable[RoundingSource]) -> None:
         """Switches these on, and all others off."""
         chosen = set(sources)
         self._on.assign([source in chosen for source in self.sources])

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from resnet_backbones.quantization.analysis.switches import Source
+from resnet_backbones.quantization.analysis.switches import RoundingSource
 from resnet_backbones.quantization.model import quantization_of
 from resnet_backbones.quantization.placement import place
 from resnet_backbones.quantization.placement.selection import Bits, Selection
@@ -43,14 +43,14 @@ class Trials:
         self._present_bits = self._bits_by_place(present)
         self._present_kernels = {id(self._trace.calls[o].layer): bits for o, bits in present.kernels.items()}
 
-    def rounding(self, chosen: Sequence[Any], sources: Iterable[Source]) -> list[Source]:
+    def rounding(self, chosen: Sequence[Any], sources: Iterable[RoundingSource]) -> list[RoundingSource]:
         """Those of the sources that still round, as coarsely as now or more, when the chosen layers are treated."""
         placement = self._place(chosen)
         places = self._bits_by_place(placement)
         kernels = {id(self._trace.points[order].layer): bits for order, bits in placement.kernels.items()}
         return [source for source in sources if self._rounds(source, places, kernels)]
 
-    def to_silence(self, source: Source, chosen: Sequence[Any]) -> list[Any]:
+    def to_silence(self, source: RoundingSource, chosen: Sequence[Any]) -> list[Any]:
         """Layers to choose beside the chosen ones so that the source no longer rounds; none if there is no way.
 
         Left out by itself, a layer may hand its rounding on: to the readers of its result, which then round it
@@ -79,7 +79,7 @@ class Trials:
     def _place(self, chosen: Sequence[Any]) -> Placement:
         return place(self._trace, _Choice(*self._arguments, self._keep_float, chosen, None if self._float else _FINE))
 
-    def _blockers(self, source: Source, placement: Placement) -> list[Any]:
+    def _blockers(self, source: RoundingSource, placement: Placement) -> list[Any]:
         """Layers that round the source's tensor, or one that has no range now, in a placement."""
         wanted = None if source.port == "kernel" else self._place_of(self._call(source).order, source.port)
         layers = []
@@ -91,14 +91,14 @@ class Trials:
                     layers.append(self._trace.points[order].layer)
         return list({id(layer): layer for layer in layers}.values())
 
-    def _rounds(self, source: Source, places: dict[Any, int], kernels: dict[int, int]) -> bool:
+    def _rounds(self, source: RoundingSource, places: dict[Any, int], kernels: dict[int, int]) -> bool:
         if source.port == "kernel":
             key = id(source.layer)
             return key in kernels and kernels[key] <= self._present_kernels[key]
         place = self._place_of(self._call(source).order, source.port)
         return place in places and places[place] <= self._present_bits[place]
 
-    def _call(self, source: Source) -> LeafCall:
+    def _call(self, source: RoundingSource) -> LeafCall:
         return self._calls[id(source.layer), source.call or 0]
 
     def _bits_by_place(self, placement: Placement) -> dict[Any, int]:

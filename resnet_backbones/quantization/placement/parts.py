@@ -15,7 +15,7 @@ import tensorflow as tf
 
 
 @dataclass(frozen=True)
-class Joined:
+class JoinedParts:
     """Tensors, and what is joined of tensors itself, to be joined along an axis."""
 
     parts: list[Any]
@@ -23,11 +23,11 @@ class Joined:
 
     def tensors(self) -> list[tf.Tensor]:
         """The tensors, in order."""
-        return [one for part in self.parts for one in (part.tensors() if isinstance(part, Joined) else [part])]
+        return [one for part in self.parts for one in (part.tensors() if isinstance(part, JoinedParts) else [part])]
 
     def described(self, names: Iterator[str]) -> dict[str, Any]:
         """How the runtime's metadata says it, the tensors having these names."""
-        parts = [part.described(names) if isinstance(part, Joined) else next(names) for part in self.parts]
+        parts = [part.described(names) if isinstance(part, JoinedParts) else next(names) for part in self.parts]
         return {"parts": parts, "axis": self.axis}
 
 
@@ -57,7 +57,7 @@ class OutputParts:
         self._starts.append(end)
         return tf.reshape(tf.range(start, end), shape)
 
-    def of(self, output: tf.Tensor) -> Joined | None:
+    def of(self, output: tf.Tensor) -> JoinedParts | None:
         """The parts of an output, and along which axes they are joined.
 
         Args:
@@ -78,7 +78,7 @@ class OutputParts:
                 f"Output {output.name!r} mixes the values of its parts; it can be exported in int8 only if they stand "
                 "one after another along an axis. Export it in a float precision, or return the parts."
             )
-        return found if isinstance(found, Joined) else Joined([found], 1)
+        return found if isinstance(found, JoinedParts) else JoinedParts([found], 1)
 
     def _split(self, numbers: np.ndarray) -> Any:
         """A block of an output: the one part it is, or what it joins; ``None`` if its parts are mixed."""
@@ -98,7 +98,7 @@ class OutputParts:
                 whole[rows[0] : rows[-1]] = False
             if np.any(whole):
                 blocks = [self._split(block) for block in np.split(numbers, np.flatnonzero(whole) + 1, axis)]
-                return None if any(block is None for block in blocks) else Joined(blocks, axis)
+                return None if any(block is None for block in blocks) else JoinedParts(blocks, axis)
         return None
 
 
