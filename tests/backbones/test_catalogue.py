@@ -19,7 +19,7 @@ from resnet_backbones.backbones.cost import outline
 from resnet_backbones.backbones.info import distinct_architectures
 from resnet_backbones.backbones.model import SpecBackbone
 from resnet_backbones.keras_compat import IS_KERAS_3, keras
-from tests.support.families import check_configuration, check_features, levels_of, trained_numbers
+from tests.support.families import check_configuration, check_features, levels_of, sketch, trained_numbers
 from tests.support.nets import images
 from tests.support.shrinking import shrunken
 
@@ -78,14 +78,6 @@ def test_every_kind_of_network_keeps_its_promises(spec, tmp_path):
     np.testing.assert_array_equal(np.asarray(loaded(batch), "float32"), np.asarray(last, "float32"))
 
 
-def build_at_full_size(name):
-    """The network itself. On Keras 3 without room for weights, which would take longer than the rest."""
-    if not IS_KERAS_3:
-        return rb.create_backbone(name)
-    with keras.StatelessScope(initialize_variables=False):
-        return rb.create_backbone(name)
-
-
 # The first of each family and, with Keras 3, every fourth; `make test-targets` builds the others. tf_keras builds at a
 # third of the speed and has no such scope.
 FIRST = {members[0].name for members in catalogue.by_family(INFOS).values()}
@@ -99,11 +91,9 @@ FULL_SIZE = [
 @pytest.mark.parametrize("name", FULL_SIZE)
 def test_every_network_builds_at_full_size_as_its_spec_says(name):
     info = rb.backbone_info(name)
-    backbone = build_at_full_size(name)
+    backbone = sketch(name)
     assert levels_of(backbone) == info.levels
     assert trained_numbers(backbone) == info.parameters
-    if IS_KERAS_3:
-        keras.backend.clear_session(free_memory=False)  # forgets the variables that were never made
 
 
 def test_there_are_at_least_120_distinct_architectures():

@@ -13,7 +13,8 @@ import pytest
 import resnet_backbones as rb
 from resnet_backbones.backbones.cost import outline
 from resnet_backbones.backbones.specs import spec_from_dict
-from tests.support.nets import images, randomise
+from resnet_backbones.keras_compat import IS_KERAS_3, keras
+from tests.support.nets import assert_same, images, randomise
 
 
 def levels_of(backbone):
@@ -23,6 +24,16 @@ def levels_of(backbone):
 
 def trained_numbers(backbone):
     return sum(math.prod(weight.shape) for weight in backbone.trainable_weights)
+
+
+def sketch(name_or_spec, **arguments):
+    """The network itself. On Keras 3 without room for weights, whose values take longer than the rest."""
+    if not IS_KERAS_3:
+        return rb.create_backbone(name_or_spec, **arguments)
+    with keras.StatelessScope(initialize_variables=False):
+        backbone = rb.create_backbone(name_or_spec, **arguments)
+    keras.backend.clear_session(free_memory=False)  # forgets the variables that were never made
+    return backbone
 
 
 def check_features(backbone, batch):
@@ -43,7 +54,6 @@ def check_configuration(backbone):
     """It survives JSON, and holds the spec."""
     config = json.loads(json.dumps(backbone.get_config()))
     assert spec_from_dict(config["spec"]) == backbone.spec
-    return config
 
 
 class BackboneFamily:
@@ -80,16 +90,15 @@ class BackboneFamily:
     def test_it_is_what_its_outline_says(self, kind):
         """For images of any size, without a pixel computed."""
         spec = self.specs[kind]
-        backbone, told = rb.create_backbone(spec, input_shape=(None, None, 3)), outline(spec)
+        backbone, told = sketch(spec, input_shape=(None, None, 3)), outline(spec)
         assert levels_of(backbone) == told.levels
         assert trained_numbers(backbone) == told.parameters
         assert backbone.output.shape[-1] == told.output_channels
         assert told.float_activations == ()
         names = [layer.name for layer in backbone.layers]
         assert len(set(names)) == len(names)
-        config = check_configuration(backbone)
-        assert type(backbone).from_config(config).get_config() == backbone.get_config()
-        dilated = rb.create_backbone(spec, input_shape=(None, None, 3), output_stride=8)
+        check_configuration(backbone)
+        dilated = sketch(spec, input_shape=(None, None, 3), output_stride=8)
         assert [tuple(weight.shape) for weight in dilated.weights] == [
             tuple(weight.shape) for weight in backbone.weights
         ]
@@ -102,13 +111,11 @@ class BackboneFamily:
         spec = self.specs[int8_kind]
         backbone = randomise(rb.create_backbone(spec, input_shape=(64, 64, 3)))
         batch = images(8, 64, 64, 3)
-        last = check_features(backbone, batch)
+        check_features(backbone, batch[:1])
         backbone.save(tmp_path / "backbone.keras")
         loaded = rb.load_model(tmp_path / "backbone.keras")
         assert loaded.get_config() == backbone.get_config()
-        np.testing.assert_array_equal(
-            np.asarray(loaded.feature_extractor()(batch)[list(loaded.feature_info)[-1]]), last
-        )
+        assert_same(loaded.get_weights(), backbone.get_weights())
         model = rb.adapters.keras_cv.image_classifier(backbone, num_classes=3) if self.as_classifier else backbone
         with warnings.catch_warnings():
             warnings.simplefilter("error", UserWarning)  # such as: left in float
