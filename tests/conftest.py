@@ -37,6 +37,7 @@ KERAS_FREE = {
     "cli/test_streams.py",
     "cli/test_wrong_values.py",
     "examples",
+    "test_house.py",
     "_util/test_files.py",
     "_util/test_text.py",
     "test_missing_packages.py",
