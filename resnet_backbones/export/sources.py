@@ -13,6 +13,7 @@ import tensorflow as tf
 
 from resnet_backbones.keras_compat import keras
 from resnet_backbones.keras_compat.operations import operation_name
+from resnet_backbones.quantization import context
 from resnet_backbones.quantization.export_forms import scale_and_offset
 from resnet_backbones.quantization.hooks import hook_of
 from resnet_backbones.quantization.placement.selection import layer_labels
@@ -261,9 +262,19 @@ class Sources:
         return factor
 
     def _with_norm(self, call: LeafCall) -> tuple[LeafCall, Any]:
+        own, hook = getattr(call.layer, "activation", None), hook_of(call.layer)
+        ranged = hook is not None and (call.index, "preactivation") in _used(hook)
+        if isinstance(own, keras.layers.BatchNormalization) and not ranged:
+            return call, own
         after = self._consumer(call)
         folds = after is not None and call.order not in self._ranged and self._folds(after)
         return call, after.layer if folds else None  # type: ignore[union-attr]
+
+
+def _used(hook: Any) -> list[tuple[int, str]]:
+    """Where a file has ranges of a layer."""
+    tensorrt = context.view() == "tensorrt"
+    return [key for key, quantizer in hook.quantizers.items() if not (tensorrt and quantizer.litert_only)]
 
 
 def _only_shifts(call: LeafCall) -> bool:

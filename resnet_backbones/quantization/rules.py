@@ -132,9 +132,15 @@ def activation_name(layer: Any) -> str | None:
         return operation_activation(layer)
     function = getattr(layer, "activation", None)
     if isinstance(function, keras.layers.Layer):
-        return activation_name(function)
+        return activation_name(function) or _name_of_unknown(function)
     name = "linear" if function is None else getattr(function, "__name__", "?")
     return _SAME.get(name, name)
+
+
+def _name_of_unknown(layer: Any) -> str | None:
+    """What a layer that is given as an activation is called if it is none by its class; ``None`` if it does nothing."""
+    idle = role_of(layer) == "activation" or isinstance(layer, _IDLE)
+    return None if idle else type(layer).__name__
 
 
 def _name_of_relu(slope: float, limit: float | None, threshold: float) -> str:
@@ -186,6 +192,17 @@ _ACTIVATION = Rule("activation", unless=_softmax_off_channels)
 # Layers of libraries that need not be installed: package and class name.
 _ACTIVATIONS_OF_OTHERS = {"HardSigmoidActivation": "hard_sigmoid"}
 _RULES_OF_OTHERS = {("keras_cv", name): _ACTIVATION for name in _ACTIVATIONS_OF_OTHERS}
+# Layers that change nothing in inference.
+_IDLE = (
+    _layers.Dropout,
+    _layers.SpatialDropout1D,
+    _layers.SpatialDropout2D,
+    _layers.SpatialDropout3D,
+    _layers.AlphaDropout,
+    _layers.GaussianDropout,
+    _layers.GaussianNoise,
+    _layers.ActivityRegularization,
+)
 _ACTIVATION_LAYERS = {_layers.Softmax: "softmax", _layers.LeakyReLU: "leaky_relu", _layers.ELU: "elu"}
 
 CONVOLUTION = Rule("weighted", kernels=(("kernel", (0, 1, 2)),), unless=_channels_first)
@@ -241,14 +258,7 @@ _RULES.update(
             _layers.Reshape,
             _layers.Flatten,
             _layers.Permute,
-            _layers.Dropout,
-            _layers.SpatialDropout1D,
-            _layers.SpatialDropout2D,
-            _layers.SpatialDropout3D,
-            _layers.AlphaDropout,
-            _layers.GaussianDropout,
-            _layers.GaussianNoise,
-            _layers.ActivityRegularization,
+            *_IDLE,
             ChannelMax,
             ChannelSlice,
         ),
