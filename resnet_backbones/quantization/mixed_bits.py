@@ -22,6 +22,7 @@ from resnet_backbones.quantization.trace import LeafCall, Trace
 _ROUGH_8 = frozenset({"hard_sigmoid", "hard_silu", "hard_swish", "leaky_relu", "leaky_relu_001"})
 _IN_8 = ("DepthToSpace", "PadV2", "Selu", "Sigmoid", "Softmax", "Tanh")  # TensorFlow's operations without int16
 _WITH_NUMBERS = ("Add", "AddV2", "Sub", "Mul", "RealDiv", "SquaredDifference")  # TensorFlow's operations
+_WITH_MATRICES = ("BatchMatMul", "BatchMatMulV2", "Einsum", "MatMul")  # of which it makes integers without a range, too
 
 
 def check_resizing(trace: Trace, placement: Placement) -> None:
@@ -65,13 +66,14 @@ def check_numbers(trace: Trace, placement: Placement) -> None:
     """
     computed, ends, given = trace.computed(), _bits_at_ends(trace, placement), _bits_of_inputs(trace, placement)
     found = []
-    for operation in trace.bare_operations(*_WITH_NUMBERS):
+    for operation in trace.bare_operations(*_WITH_NUMBERS, *_WITH_MATRICES):
         read = [trace.canonical(tensor) for tensor in operation.inputs if tensor.op.name in computed]
-        if len(read) == len(operation.inputs) or not read or operation.name not in ends:
+        rounded = operation.name in ends or operation.type in _WITH_MATRICES
+        if len(read) == len(operation.inputs) or not read or not rounded:
             continue
         number = range_of(trace, placement, read[0])
         bits = given.get(id(read[0])) if number is None else placement.sites[number].bits
-        if bits is not None and max(bits, ends[operation.name]) > 8:
+        if bits is not None and max(bits, ends.get(operation.name, 0)) > 8:
             found.append((operation, None))
     if found:
         raise ValueError(

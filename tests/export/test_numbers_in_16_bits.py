@@ -92,6 +92,26 @@ def test_where_the_converter_is_not_told(what, bits):
     assert quantization_of(model) is None
 
 
+MATRIX = np.random.default_rng(0).normal(size=(4, 5)).astype("float32")
+PRODUCTS = {
+    "matmul": lambda x: tf.matmul(x, MATRIX),
+    "tensordot": lambda x: tf.tensordot(x, MATRIX, 1),
+    "einsum": lambda x: tf.einsum("bhwc,cd->bhwd", x, MATRIX),
+}
+
+
+@pytest.mark.parametrize("after", ["returned", "relu", "conv"])
+@pytest.mark.parametrize("what", PRODUCTS)
+def test_products_with_a_matrix_of_numbers(what, after):
+    """The converter gives the matrix 8 bits: files were up to 24 steps off on average."""
+    made = {"returned": lambda x: x, "relu": layers.ReLU(), "conv": layers.Conv2D(3, 1)}[after]
+    image = layers.Input((6, 6, 3))
+    model = keras.Model(image, made(layers.Lambda(PRODUCTS[what])(layers.Conv2D(4, 3)(image))))
+    with pytest.raises(ValueError, match="which is no layer.*a number or a weight and 16-bit values.*class of its own"):
+        rb.quantize_aware(model, "edge_int16x8")
+    assert quantization_of(rb.quantize_aware(model, "edge_int8")) is not None
+
+
 WITHOUT = {
     "Sigmoid": tf.sigmoid, "Tanh": tf.tanh, "Softmax": tf.nn.softmax, "Selu": tf.nn.selu,
     "DepthToSpace": lambda x: tf.nn.depth_to_space(x, 2),
