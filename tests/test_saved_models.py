@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 import resnet_backbones as rb
+from resnet_backbones.backbones.model import SpecBackbone
 from resnet_backbones.keras_compat import IS_KERAS_3, keras
 from resnet_backbones.layers import ResidualBlock
 from tests.support.processes import run_python
@@ -131,13 +132,13 @@ def test_changes_saved_with_layers_that_are_no_more_are_an_error():
     config = backbone_of("resnet").get_config()
     config["layer_changes"] = {"stem_conv9": {"trainable": False}}
     with pytest.raises(ValueError, match="changes to the layers stem_conv9, which it no longer has"):
-        rb.backbone.SpecBackbone.from_config(config)
+        SpecBackbone.from_config(config)
 
 
 def test_files_of_0_1_0_without_changes_load_and_a_frozen_one_stays_frozen():
     config = {**backbone_of("resnet").get_config(), "trainable": False}
     config["spec"].pop("kernel_regularizer")
-    backbone = rb.backbone.SpecBackbone.from_config(config)
+    backbone = SpecBackbone.from_config(config)
     assert not backbone.trainable_weights
     assert not any(layer.trainable for layer in backbone.layers)
 

@@ -22,7 +22,7 @@ from resnet_backbones.keras_compat import keras
 limit, mode, *paths = sys.argv[1:]
 image = keras.layers.Input((16, 16, 32))
 model = keras.Model(image, keras.layers.Conv2D(128, 3, activation="relu")(image))
-from resnet_backbones.export import exporter  # and with it all that exporting imports
+from resnet_backbones.export import api as exporter  # and with it all that exporting imports
 for path in paths:
     exporter.find_format(Path(path), None).emitter
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)

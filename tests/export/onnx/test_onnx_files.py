@@ -12,6 +12,7 @@ import pytest
 import resnet_backbones as rb
 from resnet_backbones.keras_compat import keras
 from resnet_backbones.quantization.hooks import hooks_of
+from resnet_backbones.runtime.files.metadata import read_metadata
 from tests.support.nets import randomise
 
 FILES = ("float_detector", "for_tensorrt", "for_runtime", "edge_file")
@@ -31,7 +32,7 @@ def test_file_is_valid_and_carries_its_metadata(name, request):
     model = onnx.load(case.path)
     onnx.checker.check_model(model, full_check=True)
     assert model.opset_import[0].version >= 17
-    metadata = rb.runtime.metadata.read_metadata(case.path)
+    metadata = read_metadata(case.path)
     assert metadata["input"]["shape"][1:] == [64, 64, 3]
 
 
