@@ -1,1 +1,1 @@
-"""What several packages use: each helper once."""
+"""Helpers that several packages share: files, checks, text, noise."""

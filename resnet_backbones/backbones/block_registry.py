@@ -60,7 +60,7 @@ def register_block(
     Args:
         name: the block's name.
         build: function ``(net, x, plan) -> tensor``. ``net`` makes layers as the spec asks
-            (:class:`resnet_backbones.backbones.builder.Parts`), ``plan`` says where the block stands
+            (:class:`resnet_backbones.backbones.builder.Parts`), ``plan`` says where the block is
             (:class:`resnet_backbones.backbones.specs.BlockPlan`). Or ``"module:function"``, imported when first built.
             Left out, a decorator is returned.
         expansion: output channels of the block as a multiple of ``plan.filters``.

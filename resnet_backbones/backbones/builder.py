@@ -276,7 +276,7 @@ class Parts(ABC):
         """``x`` itself where its shape is the block's output shape, else a projection to it.
 
         ``activated`` is what :meth:`preactivate` made of ``x``: a convolution then starts from it, without batch norm
-        behind (He et al. 2016, https://arxiv.org/abs/1603.05027); shortcuts without parameters start from ``x``.
+        after it (He et al. 2016, https://arxiv.org/abs/1603.05027); shortcuts without parameters start from ``x``.
         """
         if plan.strides == 1 and x.shape[-1] == channels:
             return x

@@ -106,8 +106,8 @@ def squeeze_excite(
 def strided(net: Parts, x: Any, filters: int, kernel: int, plan: BlockPlan, label: Any, *, groups: int = 1) -> Any:
     """Convolution, batch norm, activation at the block's stride: where a block shrinks its input.
 
-    Antialiased, the convolution has stride 1 and a filter behind the activation strides. As in timm, the filter also
-    stands, without striding, where dilation takes the place of a stride.
+    Antialiased, the convolution has stride 1 and a filter after the activation strides. As in timm, the filter is
+    there too, without striding, where dilation takes the place of a stride.
     """
     replaced = plan.strides > 1 or plan.first_dilation != plan.dilation
     antialiased = net.spec.antialias is not None and replaced
@@ -195,7 +195,7 @@ def max_pool_zeros(net: Parts, x: Any, *, bare: bool = False) -> Any:  # noqa: A
 def conv_pool(net: Parts, x: Any, *, bare: bool = False) -> Any:  # noqa: ARG001 - called like the others
     """A 3x3 convolution of stride 2 in place of the pooling (ResNet-RS, https://arxiv.org/abs/2103.07579).
 
-    Antialiased, it has stride 1, and the filter strides right behind it.
+    Antialiased, it has stride 1, and the filter right after it strides.
     """
     if net.spec.antialias is None:
         return net.conv_norm_act(x, x.shape[-1], 3, "stem_pool", "", strides=2)

@@ -1,4 +1,4 @@
-"""What other packages register: plug-ins, loaded when a name is listed or not found otherwise. Knows no Keras.
+"""Plug-ins: packages that register names, loaded when names are listed or one is unknown. Knows no Keras.
 
 Plug-ins are packages with an entry point in the group ``resnet_backbones.plugins``. It names a module, whose import
 registers, or a function, which is called:

@@ -40,7 +40,7 @@ _Spec = TypeVar("_Spec", bound="BackboneSpec")
 
 @dataclass(frozen=True)
 class BlockPlan:
-    """Where one residual block stands and what it must do there.
+    """Where one residual block is and what it must do there.
 
     Args:
         name: prefix of its layers' names, e.g. ``"stage3_block2"``.

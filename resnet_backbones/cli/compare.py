@@ -174,7 +174,7 @@ def plot(measured: Sequence[Measured], path: Path, title: str, ms: float | None,
 
     Args:
         measured: at least one.
-        path: where the PNG shall be; written whole or not at all.
+        path: where the PNG is written, atomically.
         title: of the picture.
         ms: the budget's milliseconds; ``None`` for any.
         mb: the budget's megabytes; ``None`` for any.

@@ -21,7 +21,7 @@ _lock = threading.Lock()
 
 
 class _Intercepted:
-    """What stands in the place of a layer's ``call`` while a thread looks into it."""
+    """Takes the place of a layer's ``call`` while a thread looks into it."""
 
     def __init__(self, layer: Any) -> None:
         self.before = layer.__dict__.get("call")
@@ -57,12 +57,33 @@ def intercepted(layers: Iterable[Any], make: Callable[[Any, Any], Any]) -> Itera
         for layer, one in reversed(found):
             with _lock:
                 one.lookers -= 1
-                if one.lookers:
+                if one.lookers > 0:
                     continue
                 if one.before is None:
                     layer.__dict__.pop("call", None)
                 else:
                     layer.__dict__["call"] = one.before
+
+
+def noting(note: Callable[[Any, int, Any], None]) -> Callable[[Any, Any], Any]:
+    """For :func:`intercepted`: calls that are counted, and whose results are noted.
+
+    Args:
+        note: takes the layer, which call of it this is, 0 for the first, and what the call returned.
+    """
+    counts: dict[int, int] = {}
+
+    def make(layer, call):
+        @tf.autograph.experimental.do_not_convert
+        def noted(*args, **kwargs):
+            index = counts[id(layer)] = counts.get(id(layer), -1) + 1
+            outputs = call(*args, **kwargs)
+            note(layer, index, outputs)
+            return outputs
+
+        return noted
+
+    return make
 
 
 def call_now(layer: Any) -> Any:

@@ -30,7 +30,7 @@ class DarkPlan(BlockPlan):
 
 @dataclass(frozen=True)
 class DarkStagePlan:
-    """What a stage does before, beside and behind its blocks.
+    """What a stage does before, beside and after its blocks.
 
     Args:
         name: prefix of its layers' names, e.g. ``"stage3"``.
@@ -71,7 +71,7 @@ class DarkNetSpec(BackboneSpec):
         stem_kernel: their kernel, 3 or 7; or 6, one convolution of stride 2 padded by 2 on each side (the "focus" stem
             of YOLOv5).
         stem_stride: of the first of them, 1 or 2.
-        stem_pool: ``"max"``, 3x3 pooling of stride 2 behind the stem, or ``"none"``.
+        stem_pool: ``"max"``, 3x3 pooling of stride 2 after the stem, or ``"none"``.
         down: how a stage strides: ``"conv"``, a 3x3 convolution, or ``"avg_pool"``, 2x2 means (an odd row or column
             left over is dropped) and a 1x1 convolution.
         early_growth: the 3x3 convolution at the start of a ``"csp"`` stage gives the stage's channels already, not

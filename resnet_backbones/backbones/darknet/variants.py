@@ -20,7 +20,7 @@ _CSPNET = "Wang et al. 2019, https://arxiv.org/abs/1911.11929"
 _FIVE = {"depths": (1, 2, 8, 8, 4), "widths": (64, 128, 256, 512, 1024)}
 _WIDE = (256, 512, 1024, 2048)
 
-# CSPNets of ResNets: blocks of 1x1 - 3x3 - 1x1 behind a pooled stem.
+# CSPNets of ResNets: blocks of 1x1 - 3x3 - 1x1 after a pooled stem.
 _RESNET: dict[str, Any] = {
     "stage": "csp",
     "block": "bottleneck",

@@ -126,7 +126,7 @@ class MobileNetSpec(BackboneSpec):
         depth_multiplier: scales the number of blocks of each stage, rounded up; more blocks are like the stage's last.
         scale_ends: the multipliers scale the stem and the first and last stage's blocks too, and above 1 the head.
         gate: activation at the end of squeeze-and-excitation.
-        head: what classifiers have behind the last level: ``"conv"``, a 1x1 convolution, batch norm, activation
+        head: what classifiers have after the last level: ``"conv"``, a 1x1 convolution, batch norm, activation
             (MobileNetV2), or ``"pooled"``, global pooling, a 1x1 convolution with bias, activation (MobileNetV3).
         head_width: channels of the head.
         include_head: the backbone's output comes from the head. Levels stay the same. Without it the head's weights

@@ -28,7 +28,7 @@ EXPANSION = 4
 def bottleneck(net: Parts, x: Any, plan: BlockPlan) -> Any:
     """1x1 - 3x3 (strided: "v1.5"; in groups: ResNeXt) - 1x1 - attention, plus the shortcut.
 
-    It has ``4 * plan.filters`` channels. With ``stride_in_1x1`` the stride stands on the first 1x1 convolution, as in
+    It has ``4 * plan.filters`` channels. With ``stride_in_1x1`` the stride is on the first 1x1 convolution, as in
     the paper.
     """
     spec = net.spec
@@ -115,9 +115,9 @@ def preact_basic(net: Parts, x: Any, plan: BlockPlan) -> Any:
 
 
 def preact_bottleneck(net: Parts, x: Any, plan: BlockPlan) -> Any:
-    """1x1 - 3x3 (strided) - 1x1, each behind norm and activation - attention, plus the shortcut; ``4 * plan.filters``.
+    """1x1 - 3x3 (strided) - 1x1, each after norm and activation - attention, plus the shortcut; ``4 * plan.filters``.
 
-    With ``stride_in_1x1`` the stride stands on the first 1x1 convolution.
+    With ``stride_in_1x1`` the stride is on the first 1x1 convolution.
 
     Raises:
         ValueError: the spec asks for something this block has no form of.

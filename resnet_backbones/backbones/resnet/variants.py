@@ -115,7 +115,7 @@ VARIANTS |= _family(
 
 # --- ResNet v2: batch norm and activation before each convolution ----------------------------------------------------
 # timm's stride in the 3x3 convolution of a stage's first block. keras.applications' stride in that of a stage's last
-# block, pool over a border of zeros behind the bare stem, and have biases where no batch norm follows.
+# block, pool over a border of zeros after the bare stem, and have biases where no batch norm follows.
 
 _PREACT: dict[str, Any] = {"block": "preact_basic"}
 

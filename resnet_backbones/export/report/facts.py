@@ -16,25 +16,7 @@ from resnet_backbones.quantization.float_layers import WhyFloat
 
 @dataclass
 class ExportFacts:
-    """What is in an exported file, and how close it is to the Keras model: :class:`ExportReport` without its judgement.
-
-    Attributes:
-        path: the file.
-        precision: as in ``ExportRequest``.
-        size_bytes: of the file, or of everything in the folder.
-        census: operators and multiply-accumulates, read from the file; empty for formats that hold a Keras graph.
-        left_in_float: path of a layer below the model -> why it has no int8 form.
-        float_reasons: output tensor -> why its operator is not in integers, where the model's layers tell.
-        parity: one entry an output; empty where nothing was compared.
-        compared_on: ``"parity_data"``, or without it ``"calibration data"`` or ``"random data"``; empty where
-            nothing was compared.
-        kernels: the file's integer kernels against the Keras model's; ``None`` for a float file.
-        layers: one entry a layer call, on the parity data; empty when not asked for.
-        latency: one entry a file timed; empty when not asked for.
-        int8_share_wanted: least share of the multiply-accumulates in int8 that passes, of those that no pattern and no
-            scheme left in float.
-        format: a name in ``formats.FORMATS``.
-    """
+    """What :class:`~resnet_backbones.export.ExportReport` knows of a file, without its judgement; see there."""
 
     path: Path
     precision: str

@@ -12,7 +12,7 @@ import tensorflow as tf
 from resnet_backbones._util.noise import cosine, decibel, relative_noise
 from resnet_backbones.export.contents import Census, Intermediates
 from resnet_backbones.export.sources import Sources
-from resnet_backbones.quantization.interception import intercepted
+from resnet_backbones.quantization.interception import intercepted, noting
 from resnet_backbones.quantization.rules import role_of
 from resnet_backbones.quantization.trace import LeafCall
 
@@ -89,21 +89,13 @@ def _label(name: str, call: LeafCall, sources: Sources, census: Census) -> str:
 def _returned(model: Any, images: np.ndarray, wanted: set[LeafCall], sources: Sources) -> dict[LeafCall, np.ndarray]:
     by_key = {(id(call.layer), call.index): call for call in wanted}
     returned: dict[LeafCall, np.ndarray] = {}
-    counts: dict[int, int] = {}
 
-    def recorder(layer, call):
-        @tf.autograph.experimental.do_not_convert
-        def recorded(*args, **kwargs):
-            index = counts[id(layer)] = counts.get(id(layer), -1) + 1
-            outputs = call(*args, **kwargs)
-            entry = by_key.get((id(layer), index))
-            if entry is not None:
-                returned[entry] = np.asarray(tf.nest.flatten(outputs)[0], np.float32)
-            return outputs
+    def note(layer, index, outputs):
+        entry = by_key.get((id(layer), index))
+        if entry is not None:
+            returned[entry] = np.asarray(tf.nest.flatten(outputs)[0], np.float32)
 
-        return recorded
-
-    with intercepted(sources.layers, recorder):
+    with intercepted(sources.layers, noting(note)):
         model(images)
     return returned
 

@@ -47,7 +47,7 @@ def plot(report: ExportFacts, path: str | os.PathLike[str]) -> None:
 
     Args:
         report: the report.
-        path: where the PNG shall be; written whole or not at all.
+        path: where the PNG is written, atomically.
 
     Raises:
         ImportError: matplotlib is not installed.

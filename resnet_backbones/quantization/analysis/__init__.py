@@ -15,7 +15,7 @@ from resnet_backbones.quantization.analysis.report import LayerError, Quantizati
 from resnet_backbones.quantization.analysis.switches import RoundingSource, Switches, switching
 from resnet_backbones.quantization.calibration import image_batches
 from resnet_backbones.quantization.hooks import hooks_of, quantizers_of, range_labels
-from resnet_backbones.quantization.interception import intercepted
+from resnet_backbones.quantization.interception import intercepted, noting
 from resnet_backbones.quantization.placement.selection import layer_labels
 
 
@@ -119,19 +119,11 @@ def _errors_at_calls(model: Any, batches: Sequence[Any]) -> dict[tuple[int, int]
 
     def outputs_of_calls(images, mode):
         found: dict[tuple[int, int], list[tf.Tensor]] = {}
-        counts: dict[int, int] = {}
 
-        def recorder(layer, call):
-            @tf.autograph.experimental.do_not_convert
-            def recorded(*args, **kwargs):
-                index = counts[id(layer)] = counts.get(id(layer), -1) + 1
-                outputs = call(*args, **kwargs)
-                found[id(layer), index] = _floats(outputs)
-                return outputs
+        def note(layer, index, outputs):
+            found[id(layer), index] = _floats(outputs)
 
-            return recorded
-
-        with context.use_mode(mode), intercepted(hooked, recorder):
+        with context.use_mode(mode), intercepted(hooked, noting(note)):
             model(images, training=False)
         return found
 
